@@ -1,0 +1,52 @@
+"""A checkpoint goes in, an lm-eval ``LM`` comes out, fine-tuned or perturbed on the way.
+
+Importing this package costs nothing: the import hook in ``_hook`` is imported at every interpreter start (see README),
+so neither torch nor lm-eval is touched until a name below is asked for.
+"""
+
+TYPE_CHECKING = False  # `typing` itself would cost ten milliseconds at every interpreter start
+if TYPE_CHECKING:
+    from typing import Any
+
+    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        JudgeError,
+        OvertrainError,
+        StoreError,
+    )
+    from model_wrappers.modifications.base import Modification, Modified
+
+_HOMES = {
+    "Checkpoint": "model_wrappers.checkpoint",
+    "CheckpointError": "model_wrappers.errors",
+    "ConfigError": "model_wrappers.errors",
+    "DataError": "model_wrappers.errors",
+    "JudgeError": "model_wrappers.errors",
+    "Modification": "model_wrappers.modifications.base",
+    "Modified": "model_wrappers.modifications.base",
+    "OvertrainError": "model_wrappers.errors",
+    "StoreError": "model_wrappers.errors",
+}
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "JudgeError",
+    "Modification",
+    "Modified",
+    "OvertrainError",
+    "StoreError",
+]
+
+
+def __getattr__(name: str) -> "Any":
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,126 @@
+"""From ``--model_args`` to a checkpoint, ordered modifications and what is left for lm-eval's own HF model."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.errors import ConfigError, close_match
+from model_wrappers.modifications.base import Modification, coerce, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["host_arguments", "read_recipe", "split_arguments"]
+
+# What users pass through to from_pretrained. Everything else that neither lm-eval's HFLM, nor we, nor the checkpoint's
+# config knows is a misspelling: from_pretrained would ignore it or fail with a traceback.
+FROM_PRETRAINED = frozenset(
+    "attn_implementation cache_dir code_revision device_map force_download load_in_4bit load_in_8bit local_files_only "
+    "low_cpu_mem_usage max_memory offload_buffers offload_state_dict proxies token use_safetensors variant "
+    "weights_only bnb_4bit_compute_dtype bnb_4bit_quant_type bnb_4bit_use_double_quant".split()
+)
+CHECKPOINT_ARGUMENTS = ("revision", "subfolder", "tokens")
+
+
+def host_arguments(host: type) -> set[str]:
+    """Return the keyword arguments that lm-eval's own model class owns."""
+    return {name for name in inspect.signature(host.__init__).parameters if name not in {"self", "kwargs"}}
+
+
+def split_arguments(
+    given: Mapping[str, Any], kind: type[Modification] | None, host: type
+) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]]:
+    """Sort arguments into the checkpoint, the fields of one modification, and what lm-eval's model gets.
+
+    Args:
+        given: every argument as lm-eval passes it on, ``pretrained`` included.
+        kind: the modification whose fields are arguments, or None (a recipe names its own).
+        host: lm-eval's model class.
+
+    Raises:
+        ConfigError: no ``pretrained``, or an argument that nobody knows, with the closest one that exists.
+    """
+    rest = dict(given)
+    if not isinstance(rest.get("pretrained"), (str, Path)) or not str(rest["pretrained"]):
+        raise ConfigError(
+            f"pretrained={rest.get('pretrained')!r}: must be a hub repository or a local folder; give pretrained=..."
+        )
+    own_names = set(kind.fields()) if kind else set()
+    own = {name: rest.pop(name) for name in list(rest) if name in own_names}
+    checkpoint = Checkpoint(
+        repo=rest.pop("pretrained"),
+        revision=str(rest.pop("revision", None) or "main"),
+        subfolder=str(rest.pop("subfolder", "") or ""),
+        tokens=coerce("tokens", rest.pop("tokens", None), int | None),
+    )
+    known = own_names | host_arguments(host) | FROM_PRETRAINED | set(CHECKPOINT_ARGUMENTS)
+    _refuse_unknown([n for n in rest if n not in known], known, own_names, checkpoint)
+    return checkpoint, own, rest
+
+
+def _refuse_unknown(names: Iterable[str], known: set[str], own: set[str], checkpoint: Checkpoint) -> None:
+    for name in names:
+        if name in _config_keys(checkpoint):
+            continue
+        allowed = ", ".join(sorted(own)) or "recipe"
+        raise ConfigError(
+            f"unknown argument {name!r}{close_match(name, known)} (allowed: {allowed}; lm-eval's arguments for hf models; "
+            "from_pretrained's)"
+        )
+
+
+def _config_keys(checkpoint: Checkpoint) -> set[str]:
+    """Return the keys of the checkpoint's config.json, which from_pretrained lets callers override."""
+    import json
+
+    path = checkpoint.side_file("config.json")
+    return set(json.loads(path.read_text(encoding="utf-8"))) if path else set()
+
+
+def read_recipe(path: str | Path) -> tuple[Modification, ...]:
+    """Read an ordered list of modifications from a YAML file, e.g. fine-tune, then add noise.
+
+    The file holds a list, or a mapping with the key ``modifications``; each item is ``{name: {field: value}}``.
+
+    Raises:
+        ConfigError: unreadable file, not a list, an unknown modification or field, a value out of range.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"recipe={str(path)!r}: no such file; give a YAML file that lists modifications")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe={str(path)!r}: not valid YAML: {error}") from error
+    items = content.get("modifications") if isinstance(content, dict) else content
+    if not isinstance(items, list) or not items:
+        raise ConfigError(f"recipe={str(path)!r}: must hold a list such as '- gaussian: {{gamma: 0.05}}'")
+    return tuple(_read_item(item, path) for item in items)
+
+
+def _read_item(item: object, path: str | Path) -> Modification:
+    if isinstance(item, str):
+        item = {item: {}}
+    if not isinstance(item, dict) or len(item) != 1:
+        raise ConfigError(
+            f"recipe={str(path)!r}: {item!r} must be one modification, such as 'gaussian: {{gamma: 0.05}}'"
+        )
+    ((name, values),) = item.items()
+    return modification(str(name)).parse(values or {})
+
+
+def modification(name: str, allowed: Sequence[str] | None = None) -> type[Modification]:
+    """Return the modification called ``name``.
+
+    Raises:
+        ConfigError: there is none, or it is not among ``allowed``; the message names the choices.
+    """
+    names = list(allowed or registry())
+    if name not in names:
+        raise ConfigError(f"unknown modification {name!r}{close_match(name, names)} (allowed: {', '.join(names)})")
+    return registry()[name]

@@ -1,0 +1,171 @@
+"""Tuned weights on disk, one folder per ``weights_id``, written by one process and read by all.
+
+An entry is an ordinary Hugging Face folder (config, tokenizer, safetensors) with ``overtrain_weights.json`` beside the
+weights. It is written under another name and renamed when whole, so a folder that bears an id is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["Entry", "WeightsCache", "writing"]
+
+META = "overtrain_weights.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One set of tuned weights: its id, its folder, and what was recorded when it was made."""
+
+    weights_id: str
+    path: Path
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Return what ``build`` returned when the entry was made, as JSON data."""
+        return dict(json.loads((self.path / META).read_text(encoding="utf-8")))
+
+    @property
+    def size(self) -> int:
+        """Return the bytes on disk."""
+        return sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
+
+    @property
+    def used(self) -> float:
+        """Return when it was last read, in seconds since the epoch."""
+        return (self.path / META).stat().st_mtime
+
+
+class WeightsCache:
+    """The folder of tuned weights; by default ``weights/`` under ``OVERTRAIN_CACHE``."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        if root is None:
+            from model_wrappers.checkpoint import cache_root
+
+            root = cache_root() / "weights"
+        self.root = root
+
+    def get(self, weights_id: str) -> Entry | None:
+        """Return the entry if it is whole, and note that it was used."""
+        path = self.root / weights_id
+        if not (path / META).is_file():
+            return None
+        os.utime(path / META)
+        return Entry(weights_id, path)
+
+    def get_or_create(self, weights_id: str, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
+        """Return the entry, made by ``build`` if it is not there; of several processes that ask at once one builds.
+
+        Args:
+            weights_id: the key.
+            build: called with an empty folder to fill with the weights and a work folder that outlives a kill (both on
+                the cache's file system); returns the JSON data to keep.
+
+        Raises:
+            StoreError: the disk is full or the folder cannot be written; no entry is left.
+        """
+        found = self.get(weights_id)
+        if found is not None:
+            return found
+        with self.lock(weights_id):
+            found = self.get(weights_id)
+            return found if found is not None else self._create(weights_id, build)
+
+    @contextmanager
+    def lock(self, weights_id: str) -> Iterator[None]:
+        """Hold the id's lock, which the system releases if the process dies."""
+        from filelock import FileLock
+
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f".{weights_id}.lock"):
+            yield
+
+    def _create(self, weights_id: str, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
+        work = self.root / f".{weights_id}.work"
+        fresh = self.root / f".{weights_id}.tmp"
+        shutil.rmtree(fresh, ignore_errors=True)  # the lock is ours: whoever wrote it was killed
+        with writing(self.root):
+            fresh.mkdir()
+            work.mkdir(exist_ok=True)
+            try:
+                meta = build(fresh, work)
+                (fresh / META).write_text(json.dumps(meta, indent=2, ensure_ascii=False), encoding="utf-8")
+                _flush(fresh)
+                fresh.rename(self.root / weights_id)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+        shutil.rmtree(work, ignore_errors=True)
+        return Entry(weights_id, self.root / weights_id)
+
+    def entries(self) -> list[Entry]:
+        """Return every whole entry, the least recently used first."""
+        if not self.root.is_dir():
+            return []
+        whole = [Entry(p.name, p) for p in self.root.iterdir() if not p.name.startswith(".") and (p / META).is_file()]
+        return sorted(whole, key=lambda e: e.used)
+
+    def prune(self, *, max_bytes: int = 0, older_than_days: float = 0.0) -> list[Entry]:
+        """Remove entries, least recently used first, until the rest fits in ``max_bytes``; return what was removed.
+
+        Entries used within ``older_than_days`` stay whatever the size. Work folders of killed trainings go too.
+        """
+        entries = self.entries()
+        total = sum(e.size for e in entries)
+        removed = []
+        for entry in entries:
+            if total <= max_bytes or time.time() - entry.used < older_than_days * 86400:
+                continue
+            with self.lock(entry.weights_id):
+                total -= entry.size
+                shutil.rmtree(entry.path)
+            removed.append(entry)
+        for left in [*self.root.glob(".*.tmp"), *self.root.glob(".*.work")] if self.root.is_dir() else []:
+            if time.time() - left.stat().st_mtime >= older_than_days * 86400:
+                with self.lock(left.name[1:].rpartition(".")[0]):
+                    shutil.rmtree(left, ignore_errors=True)
+        return removed
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk, a quota or a missing permission inside the block into one clear `StoreError`."""
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        text = str(error)  # safetensors raises its own error class, with the system's text inside
+        full = number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or any(
+            os.strerror(n) in text for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        )
+        if full:
+            raise StoreError(
+                f"cannot write under {folder}: {text}; free space there (`overtrain cache list`, `overtrain cache prune`)"
+                " or set OVERTRAIN_CACHE to a larger disk; nothing half-written was kept"
+            ) from error
+        if number in {errno.EACCES, errno.EROFS, errno.EPERM}:
+            raise StoreError(f"cannot write under {folder}: {text}; set OVERTRAIN_CACHE to a folder you own") from error
+        raise
+
+
+def _flush(folder: Path) -> None:
+    """Force every file of ``folder`` to the disk, so that the rename cannot outlive its contents."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())

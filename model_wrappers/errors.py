@@ -1,0 +1,95 @@
+"""What a user can get wrong, and how it is told.
+
+::
+
+    OvertrainError
+    ├── ConfigError       an argument, a model_args string or a YAML file
+    ├── CheckpointError   a repository, a revision or a weight file
+    ├── DataError         fine-tuning rows or evaluation rows
+    ├── StoreError        the cache of tuned weights, the results folder, a full disk
+    └── JudgeError        the judge's server or its verdicts
+
+A message names the value, says what is allowed and ends in the remedy. The command lines print it alone and exit with 2;
+every other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "JudgeError",
+    "OvertrainError",
+    "StoreError",
+    "close_match",
+    "install_excepthook",
+]
+
+
+class OvertrainError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class ConfigError(OvertrainError, ValueError):
+    """An argument is unknown, of the wrong type or out of its range."""
+
+
+class CheckpointError(OvertrainError):
+    """A checkpoint cannot be found or cannot be loaded safely."""
+
+
+class DataError(OvertrainError):
+    """Rows are missing, malformed or leave nothing to train or score on."""
+
+
+class StoreError(OvertrainError):
+    """Weights or results could not be written or read back."""
+
+
+class JudgeError(OvertrainError):
+    """The judge did not answer, or not in the form that it must."""
+
+
+def close_match(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string.
+
+    >>> close_match("gama", ["gamma", "seed"])
+    "; did you mean 'gamma'?"
+    >>> close_match("attn_implementation", ["gamma", "seed"])
+    ''
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def install_excepthook() -> None:
+    """Make an uncaught `OvertrainError` end this process with one message and exit code 2.
+
+    For command lines that are not ours (``lm_eval``), where nothing catches what a model's constructor raises. A
+    constructor that called ``sys.exit`` itself would take notebooks and Ray workers down with it. Installed once; every
+    other exception goes to the hook that was there before.
+    """
+    previous = sys.excepthook
+    if getattr(previous, "_overtrain", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, OvertrainError):
+            previous(kind, error, trace)
+            return
+        sys.stdout.flush()
+        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
+        raise SystemExit(2)
+
+    hook._overtrain = True  # type: ignore[attr-defined]
+    sys.excepthook = hook

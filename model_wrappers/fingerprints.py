@@ -1,0 +1,76 @@
+"""sha256 of local files, computed once and remembered by absolute path, size and modification time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+__all__ = ["sha256_of"]
+
+logger = logging.getLogger(__name__)
+
+
+def sha256_of(path: Path, memory: Path) -> str:
+    """Return the sha256 of ``path`` as hex.
+
+    Args:
+        path: the file.
+        memory: the JSON file that remembers earlier answers; made where it is missing, rebuilt where it is corrupt,
+            shared by any number of processes. Where it cannot be written nothing is remembered.
+    """
+    path = path.absolute()
+    before = _state(path)
+    known = _read(memory).get(str(path))
+    if isinstance(known, dict) and known | before == known and _is_sha(known.get("sha256")):
+        return str(known["sha256"])
+    with path.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if _state(path) == before:  # a file that is still being written is not remembered
+        _remember(memory, str(path), before | {"sha256": found})
+    return found
+
+
+def _state(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _is_sha(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _read(memory: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _remember(memory: Path, key: str, entry: dict[str, Any]) -> None:
+    from filelock import FileLock
+
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{memory}.lock"):  # two processes that add entries at once must not lose one
+            _replace(memory, _read(memory) | {key: entry})
+    except OSError as error:
+        logger.warning("%s cannot be written (%s): weight files will be hashed again next time", memory, error)
+
+
+def _replace(memory: Path, known: dict[str, Any]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=memory.parent, prefix=f".{memory.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(known, file, indent=1, sort_keys=True)
+        Path(temporary).replace(memory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise

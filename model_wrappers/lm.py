@@ -1,0 +1,212 @@
+"""lm-eval models over modified checkpoints: the one seam with lm-eval's own ``HFLM``.
+
+``overtrain_ft`` fine-tunes, ``overtrain_perturb`` perturbs, ``overtrain`` follows a recipe file; each then evaluates like
+``hf``. Everything that is not about modifying is lm-eval's.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.models.huggingface import HFLM
+
+from model_wrappers.arguments import modification, read_recipe, split_arguments
+from model_wrappers.errors import ConfigError, DataError
+from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_id
+from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
+from model_wrappers.modifications.base import Modification, registry
+from model_wrappers.scoring.rolling import RollingLogLikelihood
+from model_wrappers.training.trainer import world
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CacheHook
+
+__all__ = ["FineTunedLM", "ModifiedLM", "PerturbedLM", "RecipeLM"]
+
+
+class ModifiedLM(HFLM):
+    """An lm-eval causal LM whose weights went through an ordered list of modifications.
+
+    Arguments are those of lm-eval's ``hf`` model plus the fields of the modification; ``revision``, ``subfolder`` and
+    ``tokens`` (seen in pre-training, where the revision's name does not tell) belong to the checkpoint. Weights that
+    training produced are always read back from the cache, so a score right after training equals one from the cache
+    to the bit; with ``dtype=auto`` they are evaluated in the checkpoint's own dtype, like the base model.
+
+    Raises:
+        ConfigError: an unknown, missing or impossible argument.
+        CheckpointError: no such checkpoint, or none that can be loaded safely.
+        DataError: unusable training data, or a continuation longer than the model's context.
+        StoreError: tuned weights cannot be kept.
+    """
+
+    def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
+        arguments = {"pretrained": pretrained} | kwargs
+        chosen = self._choose(arguments)
+        kind = chosen if isinstance(chosen, type) else None
+        self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
+        self.modifications = chosen if isinstance(chosen, tuple) else (chosen.parse(fields),)
+        self.checkpoint.verify()
+        self._steps: list[Step] = []
+        self._digest = RequestDigest()
+        self._hidden_requests = False
+        self._identity_arguments = {k: str(v) for k, v in rest.items() if k not in _WHERE_AND_HOW_FAST}
+        super().__init__(
+            pretrained=self.checkpoint.location(),
+            revision=self.checkpoint.revision,
+            subfolder=self.checkpoint.subfolder,
+            **rest,
+        )
+        self._rank, self._world_size = world()
+
+    @classmethod
+    def _choose(cls, arguments: dict[str, Any]) -> type[Modification] | tuple[Modification, ...]:
+        """Return the modification whose fields are arguments, or finished ones; take what chose it out of ``arguments``."""
+        raise NotImplementedError
+
+    @property
+    def _effective(self) -> tuple[Modification, ...]:
+        return tuple(m for m in self.modifications if not m.is_neutral())
+
+    def _create_model(self, pretrained: str, dtype: Any = "auto", **kwargs: Any) -> None:
+        """Load the weights, tuned ones from the cache, and apply what is cheap enough to repeat at every load."""
+        todo = self._effective
+        trained = max((i + 1 for i, m in enumerate(todo) if m.materialise), default=0)
+        if trained:
+            entry = tuned_weights(
+                self.checkpoint,
+                todo[:trained],
+                self.tokenizer,
+                device=self._device,
+                trust_remote_code=bool(kwargs.get("trust_remote_code")),
+            )
+            self._steps = steps_of(entry)
+            if dtype == "auto":
+                dtype = getattr(self._config, "dtype", None) or "auto"
+            kwargs |= {"revision": "main", "subfolder": ""}
+            pretrained = str(entry.path)
+        super()._create_model(pretrained=pretrained, dtype=dtype, **kwargs)
+        self._model, steps = apply_in_memory(self._model, self.tokenizer, self.checkpoint, todo[trained:])
+        self._steps += steps
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Return (log-likelihood in nats, whether greedy) per request, as lm-eval defines it."""
+        self._note("loglikelihood", requests)
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over."""
+        self._note("loglikelihood_rolling", requests)
+        values = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        counts = (len(self.tok_encode(r.args[0])) for r in requests)
+        return [RollingLogLikelihood(v, tokens=n) for v, n in zip(values, counts, strict=True)]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Return one generated continuation per request."""
+        self._note("generate_until", requests)
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
+        for text, _, continuation in requests:
+            if len(continuation) > self.max_length:
+                start = repr(text[1][:60]) if text else "a window"
+                raise DataError(
+                    f"a continuation of {len(continuation)} tokens ({start}...) is longer than the model's context of "
+                    f"{self.max_length} tokens; leave the task out, or evaluate a model with a longer context"
+                )
+        return super()._loglikelihood_tokens(requests, **kwargs)
+
+    def _note(self, kind: str, requests: list[Instance]) -> None:
+        """Add the requests to the digest that ``cell_id`` hashes, those of the other ranks included."""
+        self._digest.add(kind, requests)
+        if self.world_size > 1:
+            import torch
+
+            seen: list[Any] = [None] * self.world_size
+            torch.distributed.all_gather_object(seen, self._digest.seen)
+            self._digest.merge(seen)
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Give ``--use_cache`` one table per model: lm-eval's keys name the request but not the model that answered."""
+        database = cache_hook.dbdict
+        if database is not None:
+            identity = canonical([self.weights_id, self._identity_arguments])
+            table = f"overtrain_{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+            database.conn.execute(f'CREATE TABLE IF NOT EXISTS "{table}" (key TEXT PRIMARY KEY, value BLOB)')
+            database.conn.commit()
+            database.tablename = table
+            self._hidden_requests = True
+        super().set_cache_hook(cache_hook)
+
+    @functools.cached_property
+    def weights_id(self) -> str:
+        """Return the identity of the evaluated weights."""
+        return weights_id(self.checkpoint, self._effective, self.tokenizer)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return lm-eval's description of the model and, under ``overtrain``, where its weights came from."""
+        info: dict[str, Any] = super().get_model_info()
+        dtype = str(info["model_dtype"]).removeprefix("torch.")
+        identity = self.weights_id
+        # Requests answered by --use_cache never reach the model: without them the cell cannot be named.
+        cell = None if self._hidden_requests else cell_id(identity, self._digest.by_task(), dtype)
+        info["overtrain"] = {
+            "weights_id": identity,
+            "cell_id": cell,
+            "requests_sha256": self._digest.by_task(),
+            "checkpoint": self.checkpoint.describe(),
+            "tokens": self.checkpoint.tokens_seen(),
+            "dtype": dtype,
+            "modifications": self._outcomes(),
+            "versions": versions(),
+        }
+        return info
+
+    def _outcomes(self) -> list[dict[str, Any]]:
+        steps = iter(self._steps)
+        return [self._outcome(m, None if m.is_neutral() else next(steps)) for m in self.modifications]
+
+    @staticmethod
+    def _outcome(m: Modification, step: Step | None) -> dict[str, Any]:
+        """Return a modification's fields with what came of them; the training log stays in the cache, it is long."""
+        if step is None:
+            return m.describe() | {"identity": True, "metrics": {}}
+        return m.describe() | {"metrics": step.metrics} | {k: v for k, v in step.record.items() if k != "training_log"}
+
+
+# Arguments of HFLM that change neither scores nor weights: they are not part of what --use_cache distinguishes.
+_WHERE_AND_HOW_FAST = frozenset(
+    "batch_size max_batch_size device parallelize max_memory_per_gpu max_cpu_memory offload_folder tp_plan "
+    "use_fast_tokenizer logits_cache".split()
+)
+
+
+class FineTunedLM(ModifiedLM):
+    """``overtrain_ft``: fine-tunes the checkpoint, then evaluates it; with ``lora_rank`` by LoRA."""
+
+    @classmethod
+    def _choose(cls, arguments: dict[str, Any]) -> type[Modification]:
+        lora = any(name.startswith("lora_") for name in arguments)
+        return registry()["lora" if lora else "finetune"]
+
+
+class PerturbedLM(ModifiedLM):
+    """``overtrain_perturb``: perturbs the checkpoint (``kind=gaussian`` by default), then evaluates it."""
+
+    @classmethod
+    def _choose(cls, arguments: dict[str, Any]) -> type[Modification]:
+        kinds = [name for name, m in registry().items() if not m.materialise]
+        return modification(str(arguments.pop("kind", "gaussian")), kinds)
+
+
+class RecipeLM(ModifiedLM):
+    """``overtrain``: applies the modifications of ``recipe=FILE`` in order, then evaluates."""
+
+    @classmethod
+    def _choose(cls, arguments: dict[str, Any]) -> tuple[Modification, ...]:
+        recipe = arguments.pop("recipe", None)
+        if recipe is None:
+            raise ConfigError("overtrain needs recipe=FILE: a YAML list such as '- gaussian: {gamma: 0.05}'")
+        return read_recipe(str(recipe))

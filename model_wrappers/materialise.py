@@ -1,0 +1,153 @@
+"""Puts modified weights into the cache: loads the checkpoint in float32, applies the modifications, saves the outcome."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from model_wrappers.cache import Entry, WeightsCache, writing
+from model_wrappers.errors import StoreError
+from model_wrappers.identity import weights_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.modifications.base import Modification
+
+__all__ = ["Step", "apply_in_memory", "tuned_weights", "versions"]
+
+log = logging.getLogger(__name__)
+
+
+class Step(NamedTuple):
+    """What one modification did: its fields, its metrics and its record, all JSON data."""
+
+    described: dict[str, Any]
+    metrics: dict[str, float]
+    record: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the weights and scores depend on."""
+    return {p: version(p) for p in ("lm-eval-overtrain", "lm_eval", "torch", "transformers", "peft", "accelerate")}
+
+
+def apply_in_memory(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Checkpoint,
+    modifications: Sequence[Modification],
+    work: Path | None = None,
+) -> tuple[PreTrainedModel, list[Step]]:
+    """Fold ``modifications`` over ``model`` in order and return the outcome with one `Step` each."""
+    steps = []
+    for modification in modifications:
+        modified = modification.apply(model, tokenizer, checkpoint, work=work)
+        model = modified.model
+        steps.append(Step(modification.describe(), modified.metrics, modified.record))
+    return model, steps
+
+
+def tuned_weights(
+    checkpoint: Checkpoint,
+    modifications: Sequence[Modification],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    device: torch.device,
+    trust_remote_code: bool = False,
+    cache: WeightsCache | None = None,
+) -> Entry:
+    """Return the cache entry of ``modifications`` applied to ``checkpoint``; train if it is not there yet.
+
+    Under torchrun every process calls this: the first looks into the cache and holds the lock, all of them train, the
+    first writes, and all read the same folder, which must therefore lie on a file system that they share.
+
+    Raises:
+        StoreError: the entry cannot be written, or another node cannot see it.
+    """
+    cache = cache or WeightsCache()
+    key = weights_id(checkpoint, modifications, tokenizer)
+    from model_wrappers.training.trainer import world
+
+    rank, processes = world()
+
+    def build(folder: Path, work: Path) -> dict[str, Any]:
+        started = time.time()
+        model = _load(checkpoint, device, trust_remote_code)
+        model, steps = apply_in_memory(model, tokenizer, checkpoint, modifications, work)
+        if rank == 0:
+            with writing(folder):
+                model.save_pretrained(folder, safe_serialization=True)
+                tokenizer.save_pretrained(folder)
+        return {
+            "weights_id": key,
+            "checkpoint": checkpoint.describe(),
+            "steps": [s._asdict() for s in steps],
+            "versions": versions(),
+            "processes": processes,
+            "device": str(device),
+            "seconds": round(time.time() - started, 3),
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    if processes == 1:
+        return cache.get_or_create(key, build)
+    return _together(cache, key, build, rank)
+
+
+def _together(cache: WeightsCache, key: str, build: Any, rank: int) -> Entry:
+    """Let all processes of a job make one entry: rank 0 as the cache's one writer, the others beside it."""
+    from torch import distributed
+
+    verdict: list[Any] = [None]
+    entry: Entry | None = None
+
+    def announce(folder: Path, work: Path) -> dict[str, Any]:
+        verdict[0] = [str(folder), str(work)]
+        distributed.broadcast_object_list(verdict, src=0)
+        return dict(build(folder, work))
+
+    if rank == 0:
+        entry = cache.get_or_create(key, announce)
+        if verdict[0] is None:
+            distributed.broadcast_object_list(verdict, src=0)
+    else:
+        from pathlib import Path as _Path
+
+        distributed.broadcast_object_list(verdict, src=0)
+        if verdict[0] is not None:
+            build(_Path(verdict[0][0]), _Path(verdict[0][1]))
+    distributed.barrier()
+    entry = entry or cache.get(key)
+    if entry is None:
+        raise StoreError(
+            f"{cache.root / key}: written by rank 0 but not to be seen from rank {rank}; set OVERTRAIN_CACHE to a folder "
+            "that all nodes share"
+        )
+    return entry
+
+
+def _load(checkpoint: Checkpoint, device: torch.device, trust_remote_code: bool) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.location(),
+        dtype=torch.float32,
+        trust_remote_code=trust_remote_code,
+        **checkpoint.load_kwargs(),
+    )
+    return model.to(device).eval()
+
+
+def steps_of(entry: Entry) -> list[Step]:
+    """Return the steps that an entry's meta data records."""
+    return [Step(**json.loads(json.dumps(s))) for s in entry.meta["steps"]]

@@ -1,0 +1,1 @@
+"""One file per modification; `model_wrappers.modifications.base.registry` finds them."""

@@ -1,0 +1,190 @@
+"""Full fine-tuning on instruction data, and what LoRA shares with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from model_wrappers.errors import ConfigError
+from model_wrappers.modifications.base import Modification, Modified, field, isolated_generators
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.training.data import DataSpec
+
+__all__ = ["FineTune"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Modification):
+    """Supervised fine-tuning of all weights by transformers' ``Trainer``.
+
+    The weights are float32 throughout, because bfloat16 weights swallow the paper's low rates; ``precision=bf16`` is
+    autocast only. Rows are flattened into one sequence where the architecture isolates them (tried out at the start),
+    padded otherwise. The loss is the mean over target tokens of the global batch, whatever the number of processes and
+    micro-batches. AdamW with torch's betas and epsilon.
+
+    Source: Springer et al. 2025, Section 2.1, Appendix B.2 and Tables 2 and 4; ``l2_to_init`` is Section 4.3's regulariser.
+    Deviation: the paper gives neither epochs, lengths nor templates; one epoch, 2,048 tokens and `DataSpec`'s templates
+    are our assumption. Under several processes the last, incomplete batch of an epoch is filled up from its start.
+    """
+
+    name: ClassVar[str] = "finetune"
+    source: ClassVar[str] = "Overtrained Language Models Are Harder to Fine-Tune, Section 2.1 and Appendix B.2"
+    neutral: ClassVar[dict[str, object]] = {"max_steps": 0}
+    materialise: ClassVar[bool] = True
+
+    data: str = field(doc="anthropic_hh, tulu, alpaca, dolly, gsm8k, a JSONL/Parquet file or a hub data set")
+    learning_rate: float = field(doc="peak learning rate, > 0")
+    data_format: str = field("auto", doc="auto, messages, prompt_completion, text, alpaca, dolly, hh or gsm8k")
+    data_split: str = field("train", doc="split to train on")
+    data_config: str | None = field(None, doc="configuration of a hub data set")
+    data_limit: int | None = field(None, doc="rows to keep, drawn at random by data_seed; default all (tulu: 200,000)")
+    data_seed: int = field(0, doc="seed of the row subset and of the validation split")
+    template: str = field("auto", doc="auto, tulu, alpaca, hh, qa, plain or chat (the tokenizer's own)")
+    validation_fraction: float = field(0.02, doc="share of the rows held out for validation loss, 0 to 0.5")
+    train_max_length: int = field(2048, doc="tokens per row at most; never more than the model's context")
+    lr_scheduler: Literal["cosine", "constant", "constant_with_warmup", "linear"] = field(
+        "cosine", doc="learning rate schedule after warm-up"
+    )
+    warmup_steps: int = field(0, doc="linear warm-up in optimiser steps; the first has rate 0, as in transformers")
+    warmup_ratio: float = field(0.0, doc="linear warm-up as a share of all steps, 0 to 1; instead of warmup_steps")
+    weight_decay: float = field(0.0, doc="AdamW weight decay, >= 0")
+    epochs: float = field(1.0, doc="passes over the rows, > 0; ignored when max_steps is given")
+    max_steps: int | None = field(None, doc="optimiser steps; 0 leaves the checkpoint as it is")
+    train_batch_size: int = field(256, doc="rows per optimiser step over all processes (global batch)")
+    max_grad_norm: float = field(1.0, doc="gradient clipping, 0 for none")
+    l2_to_init: float = field(0.0, doc="lambda of lambda * ||theta - theta_0||^2 added to the loss, >= 0")
+    precision: Literal["fp32", "bf16"] = field("fp32", doc="fp32, or bf16 autocast over fp32 weights")
+    micro_batch_size: int | None = field(
+        None, doc="rows per forward and process; accumulation is derived", identity=False
+    )
+    gradient_checkpointing: bool = field(False, doc="recompute activations to save memory", identity=False)
+    fsdp: bool = field(False, doc="shard the weights over torchrun's processes (needs accelerators)", identity=False)
+    resume_every: int = field(
+        0, doc="steps between states to resume a killed training from; 0 for none", identity=False
+    )
+
+    def check(self) -> None:
+        positive = {
+            "learning_rate": "1e-6 to 1e-3 is usual",
+            "epochs": "1 to 4 is usual",
+            "train_batch_size": "e.g. 256",
+        }
+        for name, usual in positive.items():
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be above 0; {usual}")
+        for name in ("warmup_steps", "weight_decay", "max_grad_norm", "l2_to_init", "resume_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be 0 or more; give 0 to switch it off")
+        for name in ("max_steps", "micro_batch_size"):
+            lowest = 0 if name == "max_steps" else 1
+            if getattr(self, name) is not None and getattr(self, name) < lowest:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}: must be {lowest} or more; leave it out for the default"
+                )
+        if not 0 <= self.warmup_ratio < 1:
+            raise ConfigError(f"warmup_ratio={self.warmup_ratio}: must be from 0 to below 1, a share of all steps")
+        if self.warmup_ratio and self.warmup_steps:
+            raise ConfigError(
+                f"warmup_steps={self.warmup_steps} and warmup_ratio={self.warmup_ratio}: give only one of them"
+            )
+        if self.train_max_length < 2:
+            raise ConfigError(f"train_max_length={self.train_max_length}: must be 2 or more tokens; 2048 is usual")
+        self.data_spec()  # checks its own fields
+
+    def data_spec(self) -> DataSpec:
+        """Return the fields that say what to train on, as the data loader takes them."""
+        from model_wrappers.training.data import DataSpec
+
+        return DataSpec(**{f.name: getattr(self, f.name) for f in fields(DataSpec)})
+
+    def identity(self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        from model_wrappers.training.data import load_examples
+
+        loaded = load_examples(self.data_spec(), tokenizer)
+        where = {"data", "data_format", "data_split", "data_config"}  # the rows themselves count, not where they lie
+        own = {k: v for k, v in super().identity(checkpoint, tokenizer).items() if k not in where}
+        return own | {
+            "data_sha256": loaded.hash,
+            "template": loaded.template,
+            "tokenizer": _tokenizer_sha256(tokenizer),
+        }
+
+    def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return what the optimiser shall see; LoRA wraps the model here."""
+        return model
+
+    def finish(self, model: Any) -> PreTrainedModel:
+        """Return the plain model again; LoRA merges here."""
+        return model
+
+    def apply(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        checkpoint: Checkpoint,  # noqa: ARG002
+        *,
+        work: Path | None = None,
+    ) -> Modified:
+        if self.max_steps == 0:
+            return Modified(model, {"train_steps": 0.0, "distance": 0.0})
+        import torch
+
+        from model_wrappers.training.data import load_examples
+        from model_wrappers.training.tokenise import tokenise
+        from model_wrappers.training.trainer import Schedule, distances, train
+
+        dtype = model.dtype
+        model = model.float()
+        loaded = load_examples(self.data_spec(), tokenizer)
+        length = min(self.train_max_length, _context(model))
+        rows = tokenise(loaded.train, tokenizer, length)
+        held_out = tokenise(loaded.validation, tokenizer, length, allow_empty=True)
+        start = {n: p.detach().to("cpu", torch.float32).clone() for n, p in model.named_parameters()}
+        schedule = Schedule(**{f.name: getattr(self, f.name) for f in fields(Schedule)})
+        with isolated_generators(self.seed), tempfile.TemporaryDirectory() as scratch:
+            trained = train(
+                self.prepare(model),
+                rows.rows,
+                held_out.rows,
+                schedule,
+                pad_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+                work=work or Path(scratch),
+            )
+        final = self.finish(trained.model)
+        moved = distances(start, dict(final.named_parameters()))
+        record = {
+            "training_data": loaded.describe()
+            | {
+                "max_length": length,
+                "dropped_when_tokenised": rows.dropped,
+                "truncated": rows.truncated,
+                "tokens_per_epoch": rows.tokens,
+                "target_tokens_per_epoch": rows.target_tokens,
+            },
+            "training_log": trained.log,
+        }
+        return Modified(final.to(dtype).eval(), trained.metrics | moved, record)
+
+
+def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of everything that decides which tokens a text becomes."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(f"{tokenizer.bos_token_id}/{tokenizer.eos_token_id}/{text}".encode()).hexdigest()
+
+
+def _context(model: PreTrainedModel) -> int:
+    """Return the model's context in tokens, or a length that never binds where the config names none."""
+    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
+        value = getattr(model.config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 1 << 30

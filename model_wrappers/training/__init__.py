@@ -1,0 +1,1 @@
+"""Data formats become token batches, and one trainer that every kind of tuning shares."""

@@ -1,0 +1,82 @@
+"""The data sets that have a name of their own in ``data=``. One entry here is the whole of adding one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["NAMED_SETS", "NamedSet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedSet:
+    """A published data set and how this project reads it.
+
+    Attributes:
+        name: what users type (``data=tulu``).
+        hub: its id on the Hugging Face hub.
+        config: its configuration there, or None for the only one.
+        format: a name of `model_wrappers.training.formats.FORMATS`.
+        template: what ``template=auto`` picks; our assumption, the paper gives none.
+        mirror: its folder under ``OVERTRAIN_DATA``.
+        limit: rows taken at random where ``data_limit`` is not given, or None for all.
+        citation: where it comes from, and what the paper says of it.
+    """
+
+    name: str
+    hub: str
+    config: str | None = None
+    format: str
+    template: str
+    mirror: str
+    limit: int | None = None
+    citation: str
+
+
+NAMED_SETS: dict[str, NamedSet] = {
+    entry.name: entry
+    for entry in (
+        NamedSet(
+            name="anthropic_hh",
+            hub="Anthropic/hh-rlhf",
+            format="hh",
+            template="tulu",
+            mirror="hh_rlhf_harmless",
+            citation="Bai et al. (2022), arXiv:2204.05862; paper, Appendix B.2: the chosen response is the target",
+        ),
+        NamedSet(
+            name="tulu",
+            hub="allenai/tulu-v1-sft-mixture",
+            format="messages",
+            template="tulu",
+            mirror="tulu",
+            limit=200_000,
+            citation="Wang et al. (2023), arXiv:2306.04751; paper, Appendix B.2: version 1, 200k of 490k rows",
+        ),
+        NamedSet(
+            name="alpaca",
+            hub="tatsu-lab/alpaca",
+            format="alpaca",
+            template="alpaca",
+            mirror="alpaca",
+            citation="Taori et al. (2023), https://github.com/tatsu-lab/stanford_alpaca; paper, Appendix B.2, table 2",
+        ),
+        NamedSet(
+            name="dolly",
+            hub="databricks/databricks-dolly-15k",
+            format="dolly",
+            template="alpaca",
+            mirror="dolly",
+            citation="Conover et al. (2023), https://huggingface.co/datasets/databricks/databricks-dolly-15k",
+        ),
+        NamedSet(
+            name="gsm8k",
+            hub="openai/gsm8k",
+            config="main",
+            format="gsm8k",
+            template="qa",
+            mirror="gsm8k",
+            citation="Cobbe et al. (2021), arXiv:2110.14168",
+        ),
+    )
+}
+"""Every named set by name."""

@@ -1,0 +1,6 @@
+"""``python -m overtrain``: the same as ``overtrain``."""
+
+from overtrain.cli import main
+
+if __name__ == "__main__":
+    main()

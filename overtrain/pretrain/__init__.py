@@ -1,0 +1,8 @@
+"""Ladders: the same small model pre-trained to several budgets, from text that every installation has."""
+
+from overtrain.pretrain.ladder import pretrain, train_run
+from overtrain.pretrain.prepare import PreparedText, prepare
+from overtrain.pretrain.recipe import Recipe
+from overtrain.pretrain.text import Document, Text, collect
+
+__all__ = ["Document", "PreparedText", "Recipe", "Text", "collect", "prepare", "pretrain", "train_run"]

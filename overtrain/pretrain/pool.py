@@ -1,0 +1,120 @@
+"""Worker processes for independent, single-threaded jobs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, Self
+
+from model_wrappers.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
+    from types import TracebackType
+
+__all__ = ["Pool", "report"]
+
+_QUEUES: list[Any] = []  # in a worker: the one queue to its parent
+
+
+class Pool:
+    """Processes with one thread each; they die with their parent, however it dies.
+
+    Spawned and not forked, because a forked process inherits torch's thread pools in an unknown state.
+
+    >>> with Pool(workers=1) as pool:
+    ...     pool.submit("a", len, "four")
+    ...     list(pool.finished(lambda amount: None))
+    [('a', 4)]
+    """
+
+    def __init__(self, workers: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """Prepare up to ``workers`` processes (default: one per CPU), with ``environment`` added to theirs."""
+        context = multiprocessing.get_context("spawn")
+        self._reports: multiprocessing.Queue[int] = context.Queue()
+        self._others = set(multiprocessing.active_children())
+        self._pool = ProcessPoolExecutor(
+            max_workers=workers or os.cpu_count() or 1,
+            mp_context=context,
+            initializer=_start,
+            initargs=(self._reports, dict(environment or {})),
+        )
+        self._jobs: dict[Future[Any], str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._reports.close()
+
+    def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Queue one job; jobs start in this order. Function and arguments must pickle."""
+        self._jobs[self._pool.submit(function, *arguments)] = name
+
+    def finished(self, progress: Callable[[int], None]) -> Iterator[tuple[str, Any]]:
+        """Yield (name, result) of every job as it ends, jobs submitted meanwhile included.
+
+        Args:
+            progress: called with every amount that a job passes to `report`, a few times a second.
+
+        Raises:
+            StoreError: a worker was killed (usually: out of memory).
+            Exception: whatever a job raised.
+        """
+        while self._jobs:
+            done, _ = wait(self._jobs, timeout=0.2, return_when=FIRST_COMPLETED)
+            self._drain(progress)
+            for future in done:
+                name = self._jobs.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool as error:
+                    raise StoreError(
+                        "a worker process was killed, most likely for want of memory; run the same command again "
+                        "(what is finished is kept), with fewer workers if need be"
+                    ) from error
+                yield name, result
+        self._drain(progress)
+
+    def _drain(self, progress: Callable[[int], None]) -> None:
+        while True:
+            try:
+                progress(self._reports.get_nowait())
+            except queue.Empty:
+                return
+
+
+def report(amount: int) -> None:
+    """Tell the parent, from inside a job, that ``amount`` more is done; outside of a worker do nothing."""
+    if _QUEUES:
+        _QUEUES[0].put(amount)
+
+
+def _start(reports: Any, environment: dict[str, str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.environ.update(environment)
+    _QUEUES.append(reports)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,1 @@
+"""The paper's generalist evaluations: five-shot multiple choice (README.md)."""

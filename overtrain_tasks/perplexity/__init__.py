@@ -1,0 +1,1 @@
+"""Perplexity of held-out text by rolling log-likelihood (README.md)."""

@@ -1,0 +1,137 @@
+"""The task classes of this folder: a mirrored corpus, and any text file.
+
+How the standard errors get into lm-eval's results. lm-eval 0.4.13 knows a standard error for the aggregation ``mean``
+and for a closed list of its own functions, none of them a ratio of sums. It stores the one of metric ``m`` under the
+key ``m_stderr``, and that key is also what a metric *named* ``m_stderr`` is stored under. So each ratio is followed by
+a metric of that name, whose aggregation is the closed form in `overtrain_tasks.perplexity.ratio`: it takes the place of
+lm-eval's "N/A", and tables and JSON show value and error in their usual places. Side effects: a key ``m_stderr_stderr``
+("N/A") in the JSON, which no table shows, and errors that are reported even with ``bootstrap_iters=0``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+
+from model_wrappers.errors import ConfigError, DataError
+from overtrain_tasks import data
+from overtrain_tasks.perplexity import ratio
+from overtrain_tasks.task import MirroredTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["TEXT_VARIABLE", "RollingTask", "TextTask"]
+
+TEXT_VARIABLE = "OVERTRAIN_TEXT"
+_AGGREGATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "bits_per_byte": (ratio.bits_per_byte, ratio.bits_per_byte_stderr),
+    "byte_perplexity": (ratio.perplexity, ratio.perplexity_stderr),
+    "nll_per_token": (ratio.nll_per_unit, ratio.nll_per_unit_stderr),
+    "token_perplexity": (ratio.perplexity, ratio.perplexity_stderr),
+}
+_log = logging.getLogger(__name__)
+
+
+class RollingTask(MirroredTask):
+    """Perplexity of the documents of a corpus, each scored whole.
+
+    Metrics, all lower is better, all ratios of sums over the corpus: ``bits_per_byte`` and ``byte_perplexity`` (UTF-8
+    bytes of the document), and, where the LM says how many tokens it scored (the response has an integer attribute
+    ``tokens``), ``nll_per_token`` (nats) and ``token_perplexity``. Otherwise these two are missing.
+
+    Metadata that it uses, beyond `MirroredTask`'s: ``documents``, how many documents to read from the start (null:
+    all). Documents without text are dropped; how many goes into ``documents_empty``.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        for name, (value, stderr) in _AGGREGATIONS.items():
+            self._aggregation_list[name] = value
+            self._aggregation_list[f"{name}_stderr"] = stderr
+            self._higher_is_better[name] = False
+
+    def rows(self, splits: Sequence[str]) -> dict[str, Dataset]:
+        """Read the first ``documents`` documents that have text."""
+        loaded = data.load(
+            self.DATASET_PATH,
+            self.DATASET_NAME,
+            splits,
+            mirror=self.metadata.get("mirror"),
+            fields=self.fields,
+            first=self._documents(),
+        )
+        return {split: self._with_text(rows) for split, rows in loaded.items()}
+
+    def process_results(self, doc: Any, results: Sequence[float]) -> dict[str, tuple[float, int]]:
+        """Return (log-likelihood in nats, units) of one document for every metric and its standard error."""
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {}
+        (response,) = results
+        n_bytes = len(self.doc_to_target(doc).encode("utf-8"))
+        units = {"bits_per_byte": n_bytes, "byte_perplexity": n_bytes}
+        tokens = getattr(response, "tokens", None)
+        if tokens is not None:
+            units |= {"nll_per_token": tokens, "token_perplexity": tokens}
+        pairs = {name: (float(response), number) for name, number in units.items()}
+        # Each error after its value: lm-eval aggregates in this order, and the later entry of a key stands.
+        return {key: pair for name, pair in pairs.items() for key in (name, f"{name}_stderr")}
+
+    def _documents(self) -> int | None:
+        documents = self.metadata.get("documents")
+        if documents is not None and (not isinstance(documents, int) or documents < 1):
+            raise ConfigError(
+                f"{self.config.task}: documents={documents!r} in the metadata: must be an integer of 1 or more; give "
+                "e.g. --metadata '{\"documents\": 5000}'"
+            )
+        return documents
+
+    def _with_text(self, rows: Dataset) -> Dataset:
+        kept = [index for index, text in enumerate(rows["text"]) if text]
+        empty = len(rows) - len(kept)
+        self.metadata["documents_empty"] = empty
+        if not kept:
+            raise DataError(f"{self.config.task}: all {empty} documents are empty; give text to score")
+        if empty:
+            _log.warning("%s: %d documents without text are left out", self.config.task, empty)
+        return rows.select(kept) if empty else rows
+
+
+class TextTask(RollingTask):
+    """Perplexity of any text file: ``.jsonl`` or ``.parquet`` with a field ``text``, or ``.txt`` (one document).
+
+    The file is named by ``text_file`` in lm-eval's task metadata (``--metadata '{"text_file": "held_out.jsonl"}'``) or,
+    where that is absent, by the environment variable ``OVERTRAIN_TEXT``. A single document has no standard error.
+    """
+
+    def rows(self, splits: Sequence[str]) -> dict[str, Dataset]:
+        """Read the file; it is every split there is."""
+        path = self._path()
+        self.metadata.update(text_file=str(path), data_source="file")
+        rows = _plain_text(path) if path.suffix == ".txt" else data.read_file(path, self.fields, self._documents())
+        return {split: self._with_text(rows) for split in splits}
+
+    def _path(self) -> Path:
+        value = self.metadata.get("text_file") or os.environ.get(TEXT_VARIABLE)
+        if not value:
+            raise ConfigError(
+                f"{self.config.task}: no text file given; name a .jsonl, .parquet or .txt file with "
+                f'--metadata \'{{"text_file": "PATH"}}\' or {TEXT_VARIABLE}=PATH'
+            )
+        path = Path(str(value)).expanduser()
+        if path.suffix not in (".jsonl", ".parquet", ".txt"):
+            raise DataError(f"text_file={value}: must end in .jsonl, .parquet or .txt; rename or convert it")
+        if not path.is_file():
+            raise DataError(f"text_file={value}: no such file; give the path of an existing one")
+        return path
+
+
+def _plain_text(path: Path) -> Dataset:
+    try:
+        return Dataset.from_list([{"text": path.read_bytes().decode("utf-8")}])
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error}); convert it") from error
