@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
@@ -49,6 +50,8 @@ class ModifiedLM(HFLM):
         self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
         self.modifications = chosen if isinstance(chosen, tuple) else (chosen.parse(fields),)
         self.checkpoint.verify()
+        # For a repository of .bin files transformers would start a thread that asks the hub to convert it.
+        os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         self._steps: list[Step] = []
         self._digest = RequestDigest()
         self._hidden_requests = False

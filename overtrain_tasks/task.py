@@ -7,6 +7,7 @@ Requests and upstream's metrics are lm-eval's own.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChoiceTask", "MirroredTask"]
 
+_log = logging.getLogger(__name__)
 _BAD_ROW = (ValueError, KeyError, IndexError, TypeError, SyntaxError, TemplateError)
 
 
@@ -100,14 +102,20 @@ class MirroredTask(ConfigurableTask):
         return {f"split {self.fewshot_split!r}": len(self.sampler.df)}
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Check that there are enough few-shot rows, then let lm-eval build the requests."""
+        """Check that there are enough few-shot rows, then let lm-eval build the requests.
+
+        Deviation: ``--cache_requests`` is ignored. Its key names the task and the number of shots, not the rows, so a
+        run on other rows, another few-shot split or another text file would be given the wrong requests.
+        """
+        if kwargs.pop("cache_requests", False):
+            _log.warning("%s: --cache_requests ignored, its key does not name the rows", self.config.task)
         shots = self.config.num_fewshot or 0
         if shots and self.fewshot_split is not None:
             self._check_pools(shots)
         super().build_all_requests(**kwargs)
 
     def dump_config(self) -> dict[str, Any]:
-        """Return the configuration for the results JSON; upstream leaves functions inside ``fewshot_config`` as they are."""
+        """Return the configuration for the results JSON, functions inside ``fewshot_config`` as text too."""
         config = super().dump_config()
         config["fewshot_config"] = {
             key: self.config.serialize_function(value) if callable(value) else value

@@ -16,6 +16,7 @@ from model_wrappers.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ["Pool", "report"]
@@ -34,8 +35,16 @@ class Pool:
     [('a', 4)]
     """
 
-    def __init__(self, workers: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        """Prepare up to ``workers`` processes (default: one per CPU), with ``environment`` added to theirs."""
+    def __init__(
+        self, workers: int | None = None, environment: Mapping[str, str] | None = None, logs: Path | None = None
+    ) -> None:
+        """Prepare the pool; a process starts with the first job that finds none free.
+
+        Args:
+            workers: processes at most; default one per CPU.
+            environment: added to theirs.
+            logs: folder for what they print, one file each; without it they print to the parent's streams.
+        """
         context = multiprocessing.get_context("spawn")
         self._reports: multiprocessing.Queue[int] = context.Queue()
         self._others = set(multiprocessing.active_children())
@@ -43,7 +52,7 @@ class Pool:
             max_workers=workers or os.cpu_count() or 1,
             mp_context=context,
             initializer=_start,
-            initargs=(self._reports, dict(environment or {})),
+            initargs=(self._reports, dict(environment or {}), logs),
         )
         self._jobs: dict[Future[Any], str] = {}
 
@@ -102,15 +111,25 @@ def report(amount: int) -> None:
         _QUEUES[0].put(amount)
 
 
-def _start(reports: Any, environment: dict[str, str]) -> None:
+def _start(reports: Any, environment: dict[str, str], logs: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.environ.update(environment)
+    if logs is not None:
+        _redirect(logs)
     _QUEUES.append(reports)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
     import torch
 
     torch.set_num_threads(1)
+
+
+def _redirect(logs: Path) -> None:
+    """Send the streams, also those of child processes, to a file: they would tear the parent's progress bar apart."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / f"worker-{os.getpid()}.log").open("ab") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
 
 
 def _die_with_parent() -> None:
