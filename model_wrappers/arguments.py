@@ -20,16 +20,19 @@ __all__ = ["host_arguments", "read_recipe", "split_arguments"]
 # What users pass through to from_pretrained. Everything else that neither lm-eval's HFLM, nor we, nor the checkpoint's
 # config knows is a misspelling: from_pretrained would ignore it or fail with a traceback.
 FROM_PRETRAINED = frozenset(
-    "attn_implementation cache_dir code_revision device_map force_download load_in_4bit load_in_8bit local_files_only "
-    "low_cpu_mem_usage max_memory offload_buffers offload_state_dict proxies token use_safetensors variant "
-    "weights_only bnb_4bit_compute_dtype bnb_4bit_quant_type bnb_4bit_use_double_quant".split()
+    {
+        *("attn_implementation", "cache_dir", "code_revision", "device_map", "force_download", "local_files_only"),
+        *("load_in_4bit", "load_in_8bit", "bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"),
+        *("low_cpu_mem_usage", "max_memory", "offload_buffers", "offload_state_dict", "proxies", "token"),
+        *("use_safetensors", "variant", "weights_only"),
+    }
 )
 CHECKPOINT_ARGUMENTS = ("revision", "subfolder", "tokens")
 
 
 def host_arguments(host: type) -> set[str]:
     """Return the keyword arguments that lm-eval's own model class owns."""
-    return {name for name in inspect.signature(host.__init__).parameters if name not in {"self", "kwargs"}}
+    return {name for name in inspect.signature(host).parameters if name not in {"self", "kwargs"}}
 
 
 def split_arguments(

@@ -19,7 +19,7 @@ from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_i
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.modifications.base import Modification, registry
 from model_wrappers.scoring.rolling import RollingLogLikelihood
-from model_wrappers.training.trainer import world
+from model_wrappers.training.trainer import join, world
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -56,6 +56,7 @@ class ModifiedLM(HFLM):
         self._digest = RequestDigest()
         self._hidden_requests = False
         self._identity_arguments = {k: str(v) for k, v in rest.items() if k not in _WHERE_AND_HOW_FAST}
+        join()
         super().__init__(
             pretrained=self.checkpoint.location(),
             revision=self.checkpoint.revision,
@@ -91,7 +92,7 @@ class ModifiedLM(HFLM):
             kwargs |= {"revision": "main", "subfolder": ""}
             pretrained = str(entry.path)
         super()._create_model(pretrained=pretrained, dtype=dtype, **kwargs)
-        self._model, steps = apply_in_memory(self._model, self.tokenizer, self.checkpoint, todo[trained:])
+        self._model, steps = apply_in_memory(self.model, self.tokenizer, self.checkpoint, todo[trained:])
         self._steps += steps
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -181,8 +182,10 @@ class ModifiedLM(HFLM):
 
 # Arguments of HFLM that change neither scores nor weights: they are not part of what --use_cache distinguishes.
 _WHERE_AND_HOW_FAST = frozenset(
-    "batch_size max_batch_size device parallelize max_memory_per_gpu max_cpu_memory offload_folder tp_plan "
-    "use_fast_tokenizer logits_cache".split()
+    {
+        *("batch_size", "max_batch_size", "device", "parallelize", "max_memory_per_gpu", "max_cpu_memory"),
+        *("offload_folder", "tp_plan", "use_fast_tokenizer", "logits_cache"),
+    }
 )
 
 

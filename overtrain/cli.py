@@ -20,7 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 cache_app = typer.Typer(
-    help="Tuned weights on disk, one folder per weights_id.\n\n\b\nExamples:\n  overtrain cache list\n  overtrain cache prune --keep-gb 50",
+    help="Tuned weights on disk, one folder per weights_id.\n\n"
+    "\b\nExamples:\n  overtrain cache list\n  overtrain cache prune --keep-gb 50",
     no_args_is_help=True,
 )
 app.add_typer(cache_app, name="cache")

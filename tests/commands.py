@@ -12,7 +12,9 @@ BIN = Path(sys.executable).parent
 INCLUDE = str(Path(__file__).parents[1] / "overtrain_tasks")
 
 
-def run(*command: object, cwd: Path | None = None, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: object, cwd: Path | None = None, timeout: float = 240, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a console script of this environment, offline; ``env`` is added to the environment, None values removed."""
     words = [str(w) for w in command]
     script = BIN / words[0]

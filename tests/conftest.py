@@ -43,7 +43,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def tokenizer():  # noqa: ANN201
+def tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -62,7 +62,7 @@ def tokenizer():  # noqa: ANN201
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", pad_token="<|pad|>")
 
 
-def _config(architecture: str, vocab: int, context: int):  # noqa: ANN202
+def _config(architecture: str, vocab: int, context: int):
     import transformers
 
     common = {

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-__all__ = ["Schedule", "Trained", "distances", "flattening_is_exact", "held_out_loss", "split_batch", "train", "world"]
+__all__ = [
+    "Schedule",
+    "Trained",
+    "distances",
+    "flattening_is_exact",
+    "held_out_loss",
+    "join",
+    "split_batch",
+    "train",
+    "world",
+]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +72,17 @@ class Trained(NamedTuple):
     model: PreTrainedModel
     metrics: dict[str, float]
     log: list[dict[str, float]]
+
+
+def join() -> None:
+    """Join the other processes that ``torchrun`` started, over NCCL where there are GPUs and over gloo on a CPU.
+
+    lm-eval's own model would not: on a CPU every process of a job then takes itself for the only one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available())
 
 
 def world() -> tuple[int, int]:
@@ -199,7 +220,8 @@ def train(
 
     Args:
         model: float32 parameters; those without ``requires_grad`` stay.
-        rows: training rows; ``validation`` rows are only scored, before and after.
+        rows: training rows.
+        validation: rows that are only scored, before and after.
         schedule: optimiser, batch and length of training.
         pad_id: for the padded path.
         work: folder for resumable states; a whole state found there is resumed from, with the same outcome.
@@ -279,6 +301,7 @@ def _arguments(model: PreTrainedModel, s: Schedule, micro: int, accumulate: int,
         save_total_limit=2,
         dataloader_pin_memory=not on_cpu,
         disable_tqdm=world()[0] != 0,
+        ddp_find_unused_parameters=False,
         **({_RECOMPUTE: True} if s.gradient_checkpointing else {}),
     )
 

@@ -13,7 +13,7 @@ from overtrain.demo.arithmetic import rows
 from overtrain.demo.evaluate import BATCH_SIZE, TASK
 from overtrain.demo.sentences import headline, label, sentence
 from overtrain.pretrain.files import whole_file
-from overtrain.pretrain.prepare import PreparedText
+from overtrain.pretrain.prepared import PreparedText
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -46,12 +46,15 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     for kind, what, name in (("gaussian", "noise", "gamma"), ("finetune", "fine-tuning", "learning rate")):
         chosen = [v for v in verdicts if v.curve.kind == kind and v.curve.quantity == "loss"]
         turned = [f"{v.curve.strength:g}" for v in chosen if _turns(v)]
+        rising = [f"{v.curve.strength:g}" for v in chosen if v.shape == "rising"]
         if turned:
             parts.append(
                 f"After {what}, held-out loss turns at {len(turned)} of {len(chosen)} strengths "
                 f"({name} {', '.join(turned)})."
             )
-        else:
+        if rising:
+            parts.append(f"After {what}, held-out loss rises from the first budget on at {name} {', '.join(rising)}.")
+        if not turned and not rising:
             parts.append(
                 f"After {what}, no turn is established at any of {len(chosen)} strengths up to "
                 f"{short(chosen[0].curve.tokens[-1])} tokens."
@@ -60,7 +63,7 @@ def headline(verdicts: Sequence[Verdict]) -> str:
 
 
 def _turns(verdict: Verdict) -> bool:
-    return verdict.shape in {"turn", "U", "rising"}
+    return verdict.shape in {"turn", "U"}
 
 
 def _loss(verdict: Verdict) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from overtrain.demo.plan import Cell, Plan
     from overtrain.pretrain.pool import Pool
-    from overtrain.pretrain.prepare import PreparedText
+    from overtrain.pretrain.prepared import PreparedText
 
 __all__ = ["DEFAULT_OUT", "run"]
 
@@ -33,8 +33,8 @@ def run(out: Path = DEFAULT_OUT, quick: bool = False, workers: int | None = None
     """Run the demo, or what is left of it, and return its page.
 
     Under ``out``: ``text/``, ``checkpoints/``, one lm-eval results JSON per cell in ``cells/``, and then
-    ``results.csv``, ``curves.csv``, ``figure.png`` and ``index.html``. Everything finished is kept, so the same call goes on where an
-    earlier one stopped, however it stopped.
+    ``results.csv``, ``curves.csv``, ``figure.png`` and ``index.html``. Everything finished is kept, so the same call goes
+    on where an earlier one stopped, however it stopped.
 
     Args:
         out: folder for everything.
@@ -46,7 +46,7 @@ def run(out: Path = DEFAULT_OUT, quick: bool = False, workers: int | None = None
         KeyboardInterrupt: as pressed, after saying how to go on.
     """
     from overtrain.demo.plan import FULL, QUICK
-    from overtrain.pretrain.prepare import prepare
+    from overtrain.pretrain.prepared import prepare
 
     out = Path(out)
     plan = QUICK if quick else FULL

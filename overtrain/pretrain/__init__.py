@@ -1,7 +1,7 @@
 """Ladders: the same small model pre-trained to several budgets, from text that every installation has."""
 
 from overtrain.pretrain.ladder import pretrain, train_run
-from overtrain.pretrain.prepare import PreparedText, prepare
+from overtrain.pretrain.prepared import PreparedText, prepare
 from overtrain.pretrain.recipe import Recipe
 from overtrain.pretrain.text import Document, Text, collect
 

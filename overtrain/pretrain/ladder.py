@@ -9,7 +9,7 @@ from model_wrappers.errors import DataError, StoreError
 from overtrain.pretrain.files import whole_folder
 from overtrain.pretrain.model import build, initial_std, initialise
 from overtrain.pretrain.pool import Pool, report
-from overtrain.pretrain.prepare import MAXIMUM_EPOCHS, PreparedText
+from overtrain.pretrain.prepared import MAXIMUM_EPOCHS, PreparedText
 
 if TYPE_CHECKING:
     from collections.abc import Callable

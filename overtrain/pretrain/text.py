@@ -19,13 +19,24 @@ from model_wrappers.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PACKAGES", "STANDARD_LIBRARY", "Document", "Text", "collect", "held_out"]
+__all__ = ["SOURCES", "STANDARD_LIBRARY", "Document", "Text", "collect", "held_out"]
 
 STANDARD_LIBRARY = "python"
-"""Name of the first source; the others are import names of packages."""
+"""Name of the one source that is no package."""
 
-PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "sklearn", "sympy", "networkx", "torch", "transformers")
-"""Packages read after the standard library, in this order, until there is enough; each comes with our dependencies."""
+SOURCES = (
+    STANDARD_LIBRARY,
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "sklearn",
+    "sympy",
+    "networkx",
+    "torch",
+    "transformers",
+)
+"""What is read, in this order, until there is enough; the packages come with our dependencies."""
 
 _SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "_vendor", "__pycache__"})
 _TOPICS = "pydoc_data/topics.py"
@@ -62,22 +73,22 @@ class Text:
     sha256: str
 
 
-def collect(minimum_bytes: int, packages: tuple[str, ...] = PACKAGES) -> Text:
-    """Read the standard library, then ``packages`` in order until there are ``minimum_bytes`` of training text.
+def collect(minimum_bytes: int, sources: tuple[str, ...] = SOURCES) -> Text:
+    """Read ``sources`` in order until there are ``minimum_bytes`` of training text.
 
     Args:
         minimum_bytes: bytes of training text that are needed, UTF-8.
-        packages: import names; one that is not installed is passed over.
+        sources: `STANDARD_LIBRARY` and import names of packages; what is not installed is passed over.
 
     Raises:
         DataError: every source together has less.
     """
     seen: set[str] = set()
     halves: tuple[list[Document], list[Document]] = ([], [])
-    sources: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     digest = hashlib.sha256()
     training = 0
-    for source in (STANDARD_LIBRARY, *packages):
+    for source in sources:
         if training >= minimum_bytes:
             break
         size = 0
@@ -93,13 +104,13 @@ def collect(minimum_bytes: int, packages: tuple[str, ...] = PACKAGES) -> Text:
             halves[outside].append(document)
             training += 0 if outside else len(encoded)
         if size:
-            sources[source] = size
+            sizes[source] = size
     if training < minimum_bytes:
         raise DataError(
-            f"the docstrings of {', '.join(sources) or 'no source'} hold {training:,} bytes of training text and "
+            f"the docstrings of {', '.join(sizes) or 'no source'} hold {training:,} bytes of training text and "
             f"{minimum_bytes:,} are needed; install the package with all its dependencies, with their .py files"
         )
-    return Text(tuple(halves[False]), tuple(halves[True]), sources, digest.hexdigest())
+    return Text(tuple(halves[False]), tuple(halves[True]), sizes, digest.hexdigest())
 
 
 def held_out(path: str) -> bool:

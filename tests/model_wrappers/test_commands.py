@@ -82,7 +82,9 @@ def test_a_recipe_by_python_m_lm_eval(evaluate, make_model, sums, tmp_path):
         f"- finetune: {{data: {sums}, learning_rate: 1e-3, max_steps: 1, train_batch_size: 4}}\n"
         "- gaussian: {gamma: 0.1, init_std: '0.02'}\n"
     )
-    done = evaluate("overtrain", command=(sys.executable, "-m", "lm_eval"), pretrained=make_model("olmo"), recipe=recipe)
+    done = evaluate(
+        "overtrain", command=(sys.executable, "-m", "lm_eval"), pretrained=make_model("olmo"), recipe=recipe
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     steps = results(tmp_path / "out")["config"]["overtrain"]["modifications"]
     assert [s["modification"] for s in steps] == ["finetune", "gaussian"]
@@ -90,7 +92,7 @@ def test_a_recipe_by_python_m_lm_eval(evaluate, make_model, sums, tmp_path):
 
 
 def test_without_the_hook_stock_lm_eval_does_not_know_us_and_our_module_does(make_model, text_file):
-    probe = "import lm_eval.api.registry as r, lm_eval.models; print('overtrain_ft' in r.model_registry, 'hf' in r.model_registry)"
+    probe = "import lm_eval.models; from lm_eval.api.registry import model_registry as r; print('overtrain_ft' in r, 'hf' in r)"
     assert run(sys.executable, "-c", probe).stdout.split() == ["True", "True"]
     assert run(sys.executable, "-c", probe, OVERTRAIN_NO_HOOK="1").stdout.split() == ["False", "True"]
     done = run(

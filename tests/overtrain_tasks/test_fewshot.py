@@ -31,6 +31,7 @@ def choose(there, *, preferred="train", evaluated="test", mirrored=True):
         (["test", "validation"], "train", "test", "validation"),
         (["test", "validation"], "train", "validation", "validation"),
         (["heldout", "validation"], "train", "validation", "heldout"),
+        (["heldout", "validation"], "train", "heldout", "validation"),
         (["test"], "train", "test", "test"),
     ],
 )

@@ -169,7 +169,8 @@ def test_l2_to_init_gradient_and_pull(make_model, tmp_path):
 
 def test_l2_to_init_does_not_depend_on_the_micro_batch(make_model, tmp_path):
     a, b = (
-        run(make_model("olmo"), tmp_path / str(m), l2_to_init=1.0, micro_batch_size=m, max_grad_norm=0.0) for m in (1, 4)
+        run(make_model("olmo"), tmp_path / str(m), l2_to_init=1.0, micro_batch_size=m, max_grad_norm=0.0)
+        for m in (1, 4)
     )
     assert furthest(state(a.model), state(b.model)) < 2e-4
 
@@ -197,7 +198,11 @@ def test_validation_loss_is_the_oracles_and_so_is_its_error(make_model):
 
 def test_distances_by_layer():
     before = {"model.layers.0.w": torch.zeros(2), "model.layers.1.w": torch.zeros(1), "lm_head.weight": torch.zeros(1)}
-    after = {"model.layers.0.w": torch.tensor([3.0, 4.0]), "model.layers.1.w": torch.ones(1), "lm_head.weight": torch.zeros(1)}
+    after = {
+        "model.layers.0.w": torch.tensor([3.0, 4.0]),
+        "model.layers.1.w": torch.ones(1),
+        "lm_head.weight": torch.zeros(1),
+    }
     found = distances(before, after)
     assert found == pytest.approx(
         {"distance": 26**0.5, "distance/layers.0": 5.0, "distance/layers.1": 1.0, "distance/lm_head": 0.0}
