@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
-from model_wrappers.modifications.base import Modification, coerce, registry
+from model_wrappers.modifications.base import Modification, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

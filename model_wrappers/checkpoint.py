@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.coerce import coerce
 from model_wrappers.errors import CheckpointError, ConfigError
 from model_wrappers.families import family_of, tokens_in_name
 from model_wrappers.fingerprints import sha256_of
 from model_wrappers.hub import fetch, snapshot
-from model_wrappers.modifications.base import coerce
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,13 +12,13 @@ import functools
 import importlib
 import pkgutil
 import random
-import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.checkpoint import Checkpoint
 
-__all__ = ["Modification", "Modified", "coerce", "field", "isolated_generators", "registry"]
+__all__ = ["Modification", "Modified", "field", "isolated_generators", "registry"]
 
 
 class Modified(NamedTuple):
@@ -154,79 +154,6 @@ class Modification(ABC):
 @functools.cache
 def _annotations(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
-
-
-def coerce(name: str, value: object, annotation: Any) -> Any:
-    """Turn a command line's or YAML's value into what ``annotation`` says, or raise.
-
-    PyYAML reads ``1e-5`` as a string and lm-eval turns ``revision=1000`` into an int; both come out right here.
-
-    >>> coerce("learning_rate", "1e-5", float)
-    1e-05
-    >>> coerce("max_steps", "20", int | None)
-    20
-
-    Raises:
-        ConfigError: the value cannot be read as the annotation's type.
-    """
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    if value is None or (isinstance(value, str) and value.lower() in {"none", "null"} and types.NoneType in options):
-        if types.NoneType in options:
-            return None
-        raise ConfigError(f"{name}=None: must be {_readable(annotation)}; give a value or leave the argument out")
-    for option in options:
-        try:
-            return _read(value, option)
-        except (TypeError, ValueError):
-            continue
-    raise ConfigError(f"{name}={value!r}: must be {_readable(annotation)}; give it as such")
-
-
-def _read(value: object, kind: Any) -> Any:
-    if typing.get_origin(kind) is typing.Literal:
-        if value in typing.get_args(kind):
-            return value
-        raise ValueError
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        return {"true": True, "false": False}[str(value).lower()] if str(value).lower() in {"true", "false"} else _no()
-    if isinstance(value, bool):  # True is an int to Python, never to a user
-        raise TypeError
-    if kind is int:
-        number = float(value)  # type: ignore[arg-type]
-        return int(value) if isinstance(value, (int, str)) and str(value).lstrip("+-").isdigit() else _whole(number)
-    if kind is float:
-        number = float(value)  # type: ignore[arg-type]
-        return number if number == number and abs(number) != float("inf") else _no()  # noqa: PLR0124  (NaN)
-    if kind is str:
-        return str(value) if isinstance(value, (str, int, float)) else _no()
-    if typing.get_origin(kind) is tuple:
-        items = value.replace(";", "+").split("+") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-        return tuple(_read(item, typing.get_args(kind)[0]) for item in items)
-    raise TypeError
-
-
-def _no() -> Any:
-    raise ValueError
-
-
-def _whole(number: float) -> int:
-    return int(number) if number.is_integer() else _no()
-
-
-def _readable(annotation: Any) -> str:
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    names = {int: "an integer", float: "a finite number", str: "text", bool: "true or false", types.NoneType: "none"}
-    words = []
-    for option in options:
-        if typing.get_origin(option) is typing.Literal:
-            words.append("one of " + ", ".join(map(str, typing.get_args(option))))
-        elif typing.get_origin(option) is tuple:
-            words.append("a list, its items joined by '+'")
-        else:
-            words.append(names[option])
-    return " or ".join(words)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def command(cell: Cell, plan: Plan, out: Path) -> str:
     metadata = json.dumps({"text_file": str(PreparedText(plan.text(out)).held_out)})
     options = {
         "--model": model,
-        "--model_args": ",".join(f"{name}={value}" for name, value in arguments.items()),
+        "--model_args": _model_args(arguments),
         "--tasks": TASK,
         "--metadata": metadata,
         "--device": "cpu",
@@ -71,6 +72,13 @@ def command(cell: Cell, plan: Plan, out: Path) -> str:
     }
     lines = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
     return " \\\n  ".join(["lm_eval", *lines, '--include_path "$(overtrain tasks)"'])
+
+
+def _model_args(arguments: dict[str, Any]) -> str:
+    """Write name=value pairs, or JSON where a path has a character that lm-eval's parser of pairs takes for syntax."""
+    if all(re.fullmatch(r"[\w./+-]+", str(value)) for value in arguments.values()):
+        return ",".join(f"{name}={value}" for name, value in arguments.items())
+    return json.dumps(arguments)
 
 
 def _examples(plan: Plan) -> list[Cell]:

@@ -32,7 +32,7 @@ def label(curve: Curve) -> str:
         return "base model"
     if curve.kind == "gaussian":
         return f"noise, gamma {curve.strength:g}"
-    return f"fine-tuned, learning rate {curve.strength:g}"
+    return f"fine-tuning, learning rate {curve.strength:g}"
 
 
 def sentence(verdict: Verdict) -> str:
@@ -49,17 +49,17 @@ def headline(verdicts: Sequence[Verdict]) -> str:
         rising = [f"{v.curve.strength:g}" for v in chosen if v.shape == "rising"]
         if turned:
             parts.append(
-                f"After {what}, held-out loss turns at {len(turned)} of {len(chosen)} strengths "
-                f"({name} {', '.join(turned)})."
+                f"after {what}, held-out loss turns at {len(turned)} of {len(chosen)} strengths "
+                f"({name} {', '.join(turned)})"
             )
         if rising:
-            parts.append(f"After {what}, held-out loss rises from the first budget on at {name} {', '.join(rising)}.")
+            parts.append(f"after {what}, held-out loss rises from the first budget on at {name} {', '.join(rising)}")
         if not turned and not rising:
             parts.append(
-                f"After {what}, no turn is established at any of {len(chosen)} strengths up to "
-                f"{short(chosen[0].curve.tokens[-1])} tokens."
+                f"after {what}, no turn is established at any of {len(chosen)} strengths up to "
+                f"{short(chosen[0].curve.tokens[-1])} tokens"
             )
-    return " ".join(parts)
+    return f"In this one ladder, {'; '.join(parts)}."
 
 
 def _turns(verdict: Verdict) -> bool:
@@ -81,7 +81,7 @@ def _loss(verdict: Verdict) -> str:
         return (
             f"{name}: the curve turns{both}. Perplexity is lowest at {short(curve.tokens[lowest])} tokens "
             f"({perplexity[lowest]:.1f}; {ends}), and the minimum lies {_interval(verdict)} (95% confidence). "
-            f"{_tests(verdict)}"
+            f"{_tests(verdict)}{_caution(verdict)}"
         )
     if verdict.shape == "falling":
         return f"{name}: no turn established up to {last} tokens; perplexity falls ({ends}). {_tests(verdict)}"
@@ -90,17 +90,17 @@ def _loss(verdict: Verdict) -> str:
 
 def _sensitivity(verdict: Verdict) -> str:
     curve = verdict.curve
-    unit = "nats per token" if curve.quantity == "sensitivity" else "in perplexity"
+    unit = "in nats per token" if curve.quantity == "sensitivity" else "in perplexity"
     digits = 3 if curve.quantity == "sensitivity" else 1
     ends = (
-        f"from {curve.means[0]:.{digits}f} at {short(curve.tokens[0])} to {curve.means[-1]:.{digits}f} {unit} at "
+        f"from {curve.means[0]:.{digits}f} at {short(curve.tokens[0])} to {curve.means[-1]:.{digits}f} at "
         f"{short(curve.tokens[-1])} tokens"
     )
     grows, shrinks = verdict.rise > verdict.critical, verdict.fall > verdict.critical
     what = {
         (True, False): "grows",
         (False, True): "shrinks",
-        (True, True): "both shrinks and grows along the ladder",
+        (True, True): "shrinks over one part of the ladder and grows over another",
         (False, False): "shows no established trend",
     }[grows, shrinks]
     return f"Sensitivity to {label(curve)}, {unit}: {what}, {ends}. {_tests(verdict)}"
@@ -109,6 +109,12 @@ def _sensitivity(verdict: Verdict) -> str:
 def _tests(verdict: Verdict) -> str:
     rise, fall = max(verdict.rise, 0.0), max(verdict.fall, 0.0)
     return f"Largest rise T = {rise:.1f}, largest fall T = {fall:.1f}, critical value {verdict.critical:.1f}."
+
+
+def _caution(verdict: Verdict) -> str:
+    if not verdict.last_alone:
+        return ""
+    return " The rise rests on the last checkpoint alone: without it none is established."
 
 
 def _interval(verdict: Verdict) -> str:

@@ -40,6 +40,7 @@ class Verdict:
         critical: what ``rise`` or ``fall`` must exceed.
         minimum: open interval of budgets (tokens) that holds the minimum, None at an end without a budget beyond;
             95% confidence.
+        last_alone: whether every established rise ends at the last budget, so that one checkpoint carries the finding.
     """
 
     curve: Curve
@@ -48,6 +49,7 @@ class Verdict:
     fall: float
     critical: float
     minimum: tuple[int | None, int | None]
+    last_alone: bool
 
 
 def judge(curve: Curve, seed: int = 0) -> Verdict:
@@ -70,7 +72,8 @@ def judge(curve: Curve, seed: int = 0) -> Verdict:
             shape = "rising"
     elif fall > critical:
         shape = "falling"
-    return Verdict(curve, shape, rise, fall, critical, minimum)
+    last_alone = rise > critical and not (t[:-1, :-1][upper[:-1, :-1]] > critical).any()
+    return Verdict(curve, shape, rise, fall, critical, minimum, bool(last_alone))
 
 
 def pairwise_t(values: Array, document_covariance: Array) -> Array:

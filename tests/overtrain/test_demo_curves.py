@@ -33,10 +33,11 @@ def test_clear_u_turns_and_its_minimum_is_bracketed():
     assert verdict.minimum == (TOKENS[2], TOKENS[4])
     text = sentence(verdict)
     assert "the curve turns" in text
+    assert "alone" not in text
     assert "the minimum lies between 1M and 4M tokens" in text
     assert headline([verdict, judge(curve([4, 3], kind="finetune"))]) == (
-        "After noise, held-out loss turns at 1 of 1 strengths (gamma 0.1). "
-        "After fine-tuning, no turn is established at any of 1 strengths up to 512k tokens."
+        "In this one ladder, after noise, held-out loss turns at 1 of 1 strengths (gamma 0.1); "
+        "after fine-tuning, no turn is established at any of 1 strengths up to 512k tokens."
     )
 
 
@@ -65,6 +66,8 @@ def test_plateau_that_later_rises_is_a_turn_without_a_fall():
     verdict = judge(curve([3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 4.0]))
     assert verdict.shape == "turn"
     assert verdict.minimum[1] == TOKENS[6]
+    assert verdict.last_alone
+    assert "rests on the last checkpoint alone" in sentence(verdict)
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 4])

@@ -1,0 +1,97 @@
+"""Reads a command line's or YAML's value as the type that a field's annotation names."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from typing import Any
+
+from model_wrappers.errors import ConfigError
+
+__all__ = ["coerce"]
+
+
+def coerce(name: str, value: object, annotation: Any) -> Any:
+    """Turn ``value`` into what ``annotation`` says, or raise.
+
+    PyYAML reads ``1e-5`` as a string and lm-eval turns ``revision=1000`` into an int; both come out right here.
+
+    >>> coerce("learning_rate", "1e-5", float)
+    1e-05
+    >>> coerce("max_steps", "20", int | None)
+    20
+    >>> coerce("lora_targets", "q_proj+v_proj", tuple[str, ...])
+    ('q_proj', 'v_proj')
+
+    Raises:
+        ConfigError: the value cannot be read as the annotation's type.
+    """
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if types.NoneType in options and (value is None or str(value).lower() in {"none", "null"}):
+        return None
+    for option in options:
+        try:
+            return _read(value, option)
+        except (TypeError, ValueError, OverflowError):
+            continue
+    raise ConfigError(f"{name}={value!r}: must be {' or '.join(map(_readable, options))}; give it as such or leave it out")
+
+
+def _read(value: object, kind: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError
+        return value
+    if origin is tuple:
+        items = value.split("+") if isinstance(value, str) else list(typing.cast("list[object]", value))
+        return tuple(_read(item, typing.get_args(kind)[0]) for item in items)
+    return _READERS[kind](value)
+
+
+def _boolean(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in {"true", "false"}:
+        raise ValueError
+    return text == "true"
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError
+    return value if isinstance(value, int) else int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):  # True is an int to Python, never to a user
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError
+    return str(value)
+
+
+_READERS = {bool: _boolean, int: _integer, float: _number, str: _text}
+_WORDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a finite number",
+    str: "text",
+    types.NoneType: "none",
+}
+
+
+def _readable(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return "a list, its items joined by '+'"
+    return _WORDS[kind]
