@@ -72,16 +72,14 @@ def test_plateau_that_later_rises_is_a_turn_without_a_fall():
 
 @pytest.mark.parametrize("seeds", [1, 3, 4])
 def test_flat_curves_rise_by_chance_in_one_of_twenty(seeds):
-    rises = [judge(curve([3.5] * 7, seeds=seeds, spread=0.05 * (seeds > 1), seed=number)).rise for number in range(1)]
-    assert len(rises) == 1
-    studies, false = 300, 0
+    studies, false = 200, 0
     for number in range(studies):
         flat = _flat(seeds, number)
         verdict = judge(flat, seed=number)
         false += verdict.rise > verdict.critical
-    # A binomial share of 300 at 5% exceeds 9% in fewer than one of a thousand runs; the seeds here are fixed.
-    assert false / studies <= 0.09
-    assert false / studies >= 0.005
+    assert (
+        0.005 <= false / studies <= 0.1
+    )  # 5% of 200 studies, give or take 3.2 binomial deviations; the seeds are fixed
 
 
 def _flat(seeds, number):
