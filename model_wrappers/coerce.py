@@ -30,7 +30,7 @@ def coerce(name: str, value: object, annotation: Any) -> Any:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if types.NoneType in options and (value is None or str(value).lower() in {"none", "null"}):
         return None
-    for option in options:
+    for option in (o for o in options if o is not types.NoneType):
         try:
             return _read(value, option)
         except (TypeError, ValueError, OverflowError):

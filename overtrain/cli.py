@@ -118,5 +118,3 @@ def main() -> None:
     except OvertrainError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -183,7 +183,7 @@ print(len(entry.meta["steps"][0]["record"]["training_log"]))
 """
 
 
-@pytest.mark.parametrize("every", [0, 2])
+@pytest.mark.parametrize("every", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_killed_three_times_and_run_again_gives_the_same_weights(make_model, sums, tmp_path, every):
     """With states to resume from and without: the sha256 of the weights equals that of the undisturbed run."""
     from model_wrappers.checkpoint import Checkpoint
