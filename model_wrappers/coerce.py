@@ -35,7 +35,9 @@ def coerce(name: str, value: object, annotation: Any) -> Any:
             return _read(value, option)
         except (TypeError, ValueError, OverflowError):
             continue
-    raise ConfigError(f"{name}={value!r}: must be {' or '.join(map(_readable, options))}; give it as such or leave it out")
+    raise ConfigError(
+        f"{name}={value!r}: must be {' or '.join(map(_readable, options))}; give it as such or leave it out"
+    )
 
 
 def _read(value: object, kind: Any) -> Any:

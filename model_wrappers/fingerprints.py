@@ -26,13 +26,13 @@ def sha256_of(path: Path, memory: Path) -> str:
     """
     path = path.absolute()
     before = _state(path)
-    known = _read(memory).get(str(path))
+    known = recall(memory).get(str(path))
     if isinstance(known, dict) and known | before == known and _is_sha(known.get("sha256")):
         return str(known["sha256"])
     with path.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
     if _state(path) == before:  # a file that is still being written is not remembered
-        _remember(memory, str(path), before | {"sha256": found})
+        remember(memory, str(path), before | {"sha256": found})
     return found
 
 
@@ -45,7 +45,8 @@ def _is_sha(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
-def _read(memory: Path) -> dict[str, Any]:
+def recall(memory: Path) -> dict[str, Any]:
+    """Return what a memory file holds; nothing if it is missing or corrupt."""
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -53,13 +54,14 @@ def _read(memory: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _remember(memory: Path, key: str, entry: dict[str, Any]) -> None:
+def remember(memory: Path, key: str, entry: dict[str, Any]) -> None:
+    """Add an entry to a JSON file that several processes share; a file that cannot be written is only warned of."""
     from filelock import FileLock
 
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{memory}.lock"):  # two processes that add entries at once must not lose one
-            _replace(memory, _read(memory) | {key: entry})
+            _replace(memory, recall(memory) | {key: entry})
     except OSError as error:
         logger.warning("%s cannot be written (%s): weight files will be hashed again next time", memory, error)
 

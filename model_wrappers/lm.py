@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_we
 from model_wrappers.modifications.base import Modification, registry
 from model_wrappers.scoring.rolling import RollingLogLikelihood
 from model_wrappers.training.trainer import join, world
+from model_wrappers.twins import twins
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FineTunedLM", "ModifiedLM", "PerturbedLM", "RecipeLM"]
 
@@ -50,6 +54,13 @@ class ModifiedLM(HFLM):
         self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
         self.modifications = chosen if isinstance(chosen, tuple) else (chosen.parse(fields),)
         self.checkpoint.verify()
+        for twin in twins(self.checkpoint):
+            log.warning(
+                "%s: revision %s holds the same weights as revision %s",
+                self.checkpoint.repo,
+                self.checkpoint.revision,
+                twin,
+            )
         # For a repository of .bin files transformers would start a thread that asks the hub to convert it.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         self._steps: list[Step] = []
