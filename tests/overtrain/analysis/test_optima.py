@@ -1,0 +1,162 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from overtrain.analysis.optima import optimum_slope, over_near_rates, rate_table, regime, tuned_rates
+
+RATES = np.array([1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3])
+
+
+def selection(optimum, budget=10**9, seeds=3, noise=0.0, rng=None, curvature=0.1, rates=RATES):
+    rows = []
+    for seed in range(seeds):
+        for rate in rates:
+            value = 2 + curvature * (np.log2(rate) - np.log2(optimum)) ** 2
+            value += noise * rng.standard_normal() if rng is not None else 0
+            rows.append((budget, "run0", seed, rate, value))
+    frame = pd.DataFrame(rows, columns=["budget", "run", "seed", "learning_rate", "value"])
+    return frame.assign(seed=frame["seed"].astype("Int64"))
+
+
+def test_an_exact_parabola_is_recovered():
+    row = tuned_rates(selection(3e-4)).iloc[0]
+    assert row["optimum"] == pytest.approx(3e-4)
+    assert row["learning_rate"] in {2e-4, 4e-4}
+    assert not row["at_edge"]
+    assert row["optimum_low"] == pytest.approx(3e-4, rel=1e-3)
+    assert row["n_missing"] == 0
+
+
+@pytest.mark.parametrize("optimum", [5e-5, 4e-3])
+def test_an_optimum_outside_the_grid_is_flagged_and_not_extrapolated(optimum):
+    row = tuned_rates(selection(optimum)).iloc[0]
+    assert row["at_edge"]
+    assert np.isnan(row["optimum"])
+
+
+def test_a_parabola_that_opens_downwards_has_no_optimum():
+    row = tuned_rates(selection(4e-4, curvature=-0.1)).iloc[0]
+    assert np.isnan(row["optimum"])
+    assert row["at_edge"]
+
+
+def test_fiellers_interval_covers_and_may_be_unbounded():
+    rng = np.random.default_rng(0)
+    hits, unbounded = [], 0
+    for _ in range(200):
+        row = tuned_rates(selection(4e-4, noise=0.1, rng=rng)).iloc[0]
+        if np.isnan(row["optimum_low"]):
+            unbounded += 1
+        else:
+            hits.append(row["optimum_low"] <= 4e-4 <= row["optimum_high"])
+    # at a true coverage of 90% fewer than 83% of 190 happen with probability 0.2%
+    assert np.mean(hits) >= 0.83
+    assert unbounded < 100
+    flat = [tuned_rates(selection(4e-4, noise=0.1, rng=rng, curvature=0.0)).iloc[0] for _ in range(40)]
+    bounded = sum(not np.isnan(row["optimum_low"]) for row in flat)
+    # without curvature an interval is bounded in 2.5% of studies
+    assert bounded <= 6
+
+
+def test_rates_within_one_standard_error():
+    frame = selection(4e-4, curvature=0.01)
+    noise = {0: 0.02, 1: -0.02, 2: 0.0}
+    sign = frame["learning_rate"].map(dict(zip(RATES, [1, -1, 1, -1, 1], strict=True)))
+    frame["value"] += frame["seed"].map(noise).astype(float) * sign
+    table = rate_table(frame)
+    # residuals +-0.02 about seed and rate: squares sum over 5 rates less the seeds' means
+    residual = np.outer([1, -1, 1, -1, 1], [0.02, -0.02, 0.0])
+    residual = residual - residual.mean(axis=0)
+    expected = np.sqrt((residual**2).sum() / (4 * 2) / 3)
+    np.testing.assert_allclose(table["se"], expected)
+    reach = table["mean"].min() + np.sqrt(2) * expected
+    assert table["near"].tolist() == (table["mean"] <= reach).tolist()
+    assert table["near"].tolist() == [False, True, True, True, False]
+    assert table.loc[table["best"], "learning_rate"].tolist() == [4e-4]
+    row = tuned_rates(frame).iloc[0]
+    assert (row["near_low"], row["near_high"]) == (2e-4, 8e-4)
+
+
+def test_a_rate_with_a_missing_seed_is_neither_best_nor_averaged():
+    frame = selection(4e-4)
+    frame.loc[(frame["learning_rate"] == 4e-4) & (frame["seed"] == 1), "value"] = np.nan
+    table = rate_table(frame).set_index("learning_rate")
+    assert np.isnan(table.loc[4e-4, "mean"])
+    assert not table.loc[4e-4, "near"]
+    assert table.loc[4e-4, "n_missing"] == 1
+    row = tuned_rates(frame).iloc[0]
+    assert row["learning_rate"] in {2e-4, 8e-4}
+    assert row["n_missing"] == 1
+
+
+def test_a_checkpoint_without_any_value_stays_missing():
+    row = tuned_rates(selection(4e-4).assign(value=np.nan)).iloc[0]
+    assert np.isnan(row["learning_rate"])
+    assert row["at_edge"] is pd.NA
+
+
+def test_slope_is_scipys():
+    rng = np.random.default_rng(1)
+    budgets = 10**9 * 2 ** np.arange(6)
+    optima = 1e-3 * 2.0 ** (-0.3 * np.arange(6) + 0.1 * rng.standard_normal(6))
+    rates = pd.DataFrame({"budget": budgets, "optimum": optima, "at_edge": False})
+    row = optimum_slope(rates).iloc[0]
+    fit = stats.linregress(np.log2(budgets), np.log2(optima))
+    width = stats.t.ppf(0.975, 4) * fit.stderr
+    assert row["slope"] == pytest.approx(fit.slope)
+    assert (row["low"], row["high"]) == (pytest.approx(fit.slope - width), pytest.approx(fit.slope + width))
+    assert row["regime"] == "slowly decreasing"
+
+
+def test_edges_are_left_out_of_the_slope_and_counted():
+    parts = [selection(1.6e-3 * 2.0 ** (-0.8 * k), 10**9 * 2**k) for k in range(6)]
+    row = optimum_slope(tuned_rates(pd.concat(parts))).iloc[0]
+    assert row["slope"] == pytest.approx(-0.8)
+    assert row["n_at_edge"] + row["n_checkpoints"] == 6
+    assert row["n_at_edge"] >= 1
+    assert row["regime"] == "quickly decreasing"
+
+
+def test_too_few_checkpoints_have_no_slope():
+    row = optimum_slope(tuned_rates(selection(4e-4))).iloc[0]
+    assert np.isnan(row["slope"])
+    assert row["regime"] == "undetermined"
+
+
+def test_slope_from_data_covers_the_truth():
+    rng = np.random.default_rng(2)
+    hits = []
+    for _ in range(80):
+        parts = [selection(8e-4 * 2.0 ** (-0.3 * k), 10**9 * 2**k, noise=0.05, rng=rng) for k in range(6)]
+        row = optimum_slope(tuned_rates(pd.concat(parts))).iloc[0]
+        hits.append(row["low"] <= -0.3 <= row["high"])
+    # at a true coverage of 90% fewer than 64 of 80 happen with probability 0.3%
+    assert sum(hits) >= 64
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.2, 0.4, "increasing"),
+        (-0.1, 0.1, "constant"),
+        (-0.5, -0.01, "slowly decreasing"),
+        (-0.9, -0.5, "quickly decreasing"),
+        (-0.7, -0.2, "undetermined"),
+        (np.nan, np.nan, "undetermined"),
+    ],
+)
+def test_regimes(low, high, expected):
+    assert regime(low, high) == expected
+
+
+def test_other_metric_over_near_rates():
+    frame = selection(4e-4, curvature=0.0)
+    frame["value"] = frame["learning_rate"].map(dict(zip(RATES, [3, 2.0, 2.0, 2.5, 3], strict=True)))
+    target = frame.assign(value=frame["learning_rate"] * 1e4)
+    row = over_near_rates(frame, target).iloc[0]
+    assert (row["learning_rate"], row["value"], row["low"], row["high"], row["n_near"]) == (2e-4, 2, 2, 4, 2)
+    assert row["n_missing"] == 0
+    target.loc[(target["learning_rate"] == 4e-4) & (target["seed"] == 0), "value"] = np.nan
+    row = over_near_rates(frame, target).iloc[0]
+    assert (row["high"], row["n_missing"]) == (2, 1)
