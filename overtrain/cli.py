@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,35 +20,151 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 cache_app = typer.Typer(
-    help="Tuned weights on disk, one folder per weights_id.\n\n"
-    "\b\nExamples:\n  overtrain cache list\n  overtrain cache prune --keep-gb 50",
+    help="Tuned weights on disk, one folder per weights_id.",
+    epilog="\b\nExamples:\n  overtrain cache list\n  overtrain cache prune --keep-gb 50",
     no_args_is_help=True,
 )
 app.add_typer(cache_app, name="cache")
 
 
+Study = Annotated[str, typer.Argument(help="A YAML file, or a preset such as micro/demo.", metavar="STUDY")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder with one folder per study.")]
+Workers = Annotated[int | None, typer.Option(help="Processes on this machine.", min=1)]
+
+
 @app.command(
-    help="Pre-train a ladder of tiny models, perturb and fine-tune every one of them, and draw where the curves turn.\n\n"
-    "Needs no network and no GPU, and takes three to four minutes on two cores. Stopped and started again, it goes on.\n\n"
-    "\b\nExamples:\n  overtrain demo\n  overtrain demo --quick --out /tmp/demo"
+    help="Run the embedded study micro/demo with every core and report it: a ladder of tiny models, pre-trained, perturbed, "
+    "fine-tuned and evaluated.\n\n"
+    "Needs no network and no GPU, and takes about four minutes on two cores. Stopped and started again, it goes on.",
+    epilog="\b\nExamples:\n  overtrain demo\n  overtrain demo --quick --runs /tmp/runs",
 )
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, results, figure and page.")] = Path("runs/demo"),
+    runs: Runs = Path("runs"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="A much smaller ladder, to see that everything works.")
+        bool, typer.Option("--quick", help="A ladder far too small to show anything: does it work?")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default one per core.", min=1)] = None,
+    workers: Workers = None,
 ) -> None:
     """Run the demo."""
-    from overtrain.demo import run
+    import os
 
-    page = run(out=out, quick=quick, workers=workers)
-    typer.echo(f"page: {page}")
+    name = "micro/quick" if quick else "micro/demo"
+    _sweep(name, runs, workers=workers or os.cpu_count())
+    report(str(runs / name.rpartition("/")[2]))
 
 
 @app.command(
-    help="Print the folder of our task YAMLs, for lm_eval's --include_path.\n\n"
-    '\b\nExamples:\n  overtrain tasks\n  lm_eval ls tasks --include_path "$(overtrain tasks)"'
+    help="Say what a study would do and cost, and what difference it could detect, before anything is spent.\n\n"
+    "All mistakes in the file are reported at once, each with its line.",
+    epilog="\b\nExamples:\n  overtrain validate micro/demo\n  overtrain validate configs/paper/olmo_1b_alpaca.yaml",
+)
+def validate(
+    studies: Annotated[list[str], typer.Argument(help="YAML files or presets.", metavar="STUDY...")],
+) -> None:
+    """Validate studies."""
+    from overtrain.estimate import validate as estimate
+
+    for number, study in enumerate(studies):
+        typer.echo(("\n" if number else "") + "\n".join(estimate(study).sentences()))
+
+
+@app.command(
+    help="Run the cells of a study that have no result yet, here or on a Ray cluster.\n\n"
+    "Any number of processes may work on one folder; a kill costs at most the cell in flight. Exits with 1 if cells "
+    "failed.",
+    epilog="\b\nExamples:\n  overtrain sweep micro/demo --dry-run\n  overtrain sweep my_study.yaml --ray auto",
+)
+def sweep(
+    study: Study,
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A variant, a checkpoint or a pattern for labels; may be given often.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    ray: Annotated[str | None, typer.Option(help="local, auto or a Ray cluster's address (extra [cluster]).")] = None,
+    workers: Workers = None,
+) -> None:
+    """Run a study."""
+    _sweep(study, runs, dry_run=dry_run, only=only or (), retry_failed=retry_failed, ray=ray, workers=workers)
+
+
+def _sweep(study: str, runs: Path, **options: Any) -> None:
+    from overtrain.sweep import run
+
+    summary = run(study, runs, **options)
+    typer.echo("\n".join(summary.sentences()))
+    if not summary.complete and not summary.dry_run:
+        raise typer.Exit(1)
+
+
+@app.command(
+    help="Show how far a study is: done, failed, running, missing, remaining time.",
+    epilog="\b\nExamples:\n  overtrain status micro/demo\n  overtrain status my_study.yaml --watch 5",
+)
+def status(
+    study: Study,
+    runs: Runs = Path("runs"),
+    watch: Annotated[
+        float | None, typer.Option(help="Look again every so many seconds until it is done.", min=0.1)
+    ] = None,
+) -> None:
+    """Show a study's status."""
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from overtrain.status import status as look
+    from overtrain.status import status_table
+
+    found = look(study, runs)
+    if watch is None:
+        Console().print(status_table(found))
+        return
+    with Live(status_table(found), auto_refresh=False) as live:
+        while found.count("missing") + found.count("running"):
+            time.sleep(watch)
+            found = look(study, runs)
+            live.update(status_table(found), refresh=True)
+
+
+@app.command(
+    help="Turn a study's results into one self-contained page, figures (SVG, PDF, PNG) and tables (CSV, Parquet).",
+    epilog="\b\nExamples:\n  overtrain report runs/demo\n  overtrain report runs/olmo_1b_anthropic_hh --published",
+)
+def report(
+    folder: Annotated[str, typer.Argument(help="A study's folder, as sweep left it.", metavar="RUNS/STUDY")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default report/ in the folder.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Put the paper's own statements beside ours.")] = False,
+) -> None:
+    """Report a study."""
+    from overtrain.report.build import report as write
+
+    typer.echo(f"page: {write(Path(folder), out, published=published)}")
+
+
+@app.command(
+    help="Write results in the form that other tools read.",
+    epilog="\b\nExamples:\n  overtrain export runs/demo --form every_eval_ever --out /tmp/eee\n"
+    "  overtrain export runs/demo --form lm_eval --out /tmp/results",
+)
+def export(
+    folder: Annotated[Path, typer.Argument(help="A study's folder, as sweep left it.", metavar="RUNS/STUDY")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    form: Annotated[
+        Literal["every_eval_ever", "lm_eval"], typer.Option(help="lm_eval is a folder as leaderboards read it.")
+    ] = "every_eval_ever",
+) -> None:
+    """Export a study."""
+    from overtrain.report.export import export as write
+
+    typer.echo(f"exported: {write(folder, out, form=form)}")
+
+
+@app.command(
+    help="Print the folder of our task YAMLs, for lm_eval's --include_path.",
+    epilog='\b\nExamples:\n  overtrain tasks\n  lm_eval ls tasks --include_path "$(overtrain tasks)"',
 )
 def tasks() -> None:
     """Print the folder to include."""
@@ -59,8 +175,8 @@ def tasks() -> None:
 
 @cache_app.command(
     "list",
-    help="List tuned weights, the least recently used first.\n\n"
-    "\b\nExamples:\n  overtrain cache list\n  OVERTRAIN_CACHE=/scratch/overtrain overtrain cache list",
+    help="List tuned weights, the least recently used first.",
+    epilog="\b\nExamples:\n  overtrain cache list\n  OVERTRAIN_CACHE=/scratch/overtrain overtrain cache list",
 )
 def cache_list() -> None:
     """List the weights cache."""
@@ -83,8 +199,8 @@ def cache_list() -> None:
 
 @cache_app.command(
     "prune",
-    help="Remove tuned weights, the least recently used first, and what killed trainings left behind.\n\n"
-    "\b\nExamples:\n  overtrain cache prune --keep-gb 50\n  overtrain cache prune --older-than 30",
+    help="Remove tuned weights, the least recently used first, and what killed trainings left behind.",
+    epilog="\b\nExamples:\n  overtrain cache prune --keep-gb 50\n  overtrain cache prune --older-than 30",
 )
 def cache_prune(
     keep_gb: Annotated[float, typer.Option(help="Keep the most recently used entries up to this size.", min=0)] = 0.0,

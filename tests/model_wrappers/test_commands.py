@@ -76,6 +76,7 @@ def test_perturb_by_lm_eval_dash_run_and_a_config_file(make_model, text_file, tm
     assert (noise["gamma"], noise["seed"], noise["init_std_source"]) == (0.1, 3, "0.02")
 
 
+@pytest.mark.slow
 def test_a_recipe_by_python_m_lm_eval(evaluate, make_model, sums, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
@@ -124,6 +125,7 @@ def test_task_commands_of_lm_eval_accept_our_folder():
     assert "All tasks found and valid" in valid.stdout
 
 
+@pytest.mark.slow
 def test_torchrun_trains_once_and_scores_disjoint_documents(make_model, sums, text_file, tmp_path, own_cache):
     """Two gloo processes against one: same weights up to rounding, same log-likelihoods to 1e-4, one results file."""
     found = {}
@@ -183,7 +185,8 @@ print(len(entry.meta["steps"][0]["record"]["training_log"]))
 """
 
 
-@pytest.mark.parametrize("every", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [0, 2])
 def test_killed_three_times_and_run_again_gives_the_same_weights(make_model, sums, tmp_path, every):
     """With states to resume from and without: the sha256 of the weights equals that of the undisturbed run."""
     from model_wrappers.checkpoint import Checkpoint
@@ -206,6 +209,7 @@ def test_killed_three_times_and_run_again_gives_the_same_weights(make_model, sum
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_spec_train_once(make_model, sums, tmp_path):
     command = [sys.executable, "-c", KILLED, "0", str(make_model("olmo")), str(sums), "0"]
     import os

@@ -155,6 +155,7 @@ def test_checkpoint_of_another_recipe_is_refused(text, tmp_path):
         finished(Recipe(**{**_fields(TINY), "seed": 1}), 2_560, text, tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_gives_the_same_bytes(text, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(

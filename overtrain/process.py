@@ -1,0 +1,45 @@
+"""One of the processes that torchrun starts for one cell: ``-m overtrain.process FILE RUNS KEY OUT``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from model_wrappers.errors import OvertrainError
+
+__all__ = ["main"]
+
+
+def main(file: str, runs: str, key: str, out: str) -> None:
+    """Evaluate the cell whose key is ``key``; the first process writes its files into ``out``.
+
+    Raises:
+        OvertrainError: as the cell raises.
+    """
+    from overtrain.cells import expand
+    from overtrain.config import load_study
+    from overtrain.evaluate import session
+    from overtrain.ladders import held_out, locate
+    from overtrain.planner import Planner
+    from overtrain.work import files_of
+
+    study = load_study(file)
+    cells = [cell for cell in expand(study) if cell.key == key]
+    root = Path(runs) / study.name
+    text = held_out(study.points, Path(runs))
+    points = [cell.point for cell in cells]
+    planner = Planner(root, study.file, locate(points, Path(runs)), str(text) if text else None)
+    (job,) = planner.plan(cells, compute=False).jobs
+    outcome = session(job.cell.tasks, job.settings, job.sign).evaluate(job)
+    if int(os.environ.get("RANK", "0")) == 0:
+        for name, content in files_of(outcome, samples=job.cell.evaluation.samples).items():
+            (Path(out) / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except OvertrainError as error:  # torch.distributed's own excepthook would swallow the message
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,94 @@
+"""From frames, or from a study's folder, to the report's folder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from overtrain.pretrain.files import whole_file
+from overtrain.report.assemble import Assembled, assemble
+from overtrain.report.figures import benchmarks, confounds, distance, fixed, matched, optima, shares, transitions, tuned
+from overtrain.report.files import clear, remember, save_figures, save_tables
+from overtrain.report.page import render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = ["build", "report"]
+
+_FIGURES = (benchmarks, fixed, tuned, optima, distance, transitions, matched, shares, confounds)
+
+
+def report(run_folder: Path, out: Path | None = None, *, published: bool = False) -> Path:
+    """Write the report of a study; return its page.
+
+    Args:
+        run_folder: ``runs/<study>``.
+        out: where to write; ``<run_folder>/report`` by default.
+        published: put the paper's own statements beside ours.
+
+    Raises:
+        StoreError: there is no study in the folder, or a file is damaged.
+        DataError: the study has no cells.
+    """
+    from overtrain.analysis.frame import load_documents, load_runs, load_study
+
+    study = load_study(run_folder) | {"versions": _versions(run_folder)}
+    frame = load_runs(run_folder)
+    return build(frame, load_documents(run_folder), out or run_folder / "report", study=study, published=published)
+
+
+def _versions(run_folder: Path) -> dict[str, str]:
+    """Return the versions that the finished cells were evaluated with; several are named all."""
+    from overtrain.manifest import read_manifest
+    from overtrain.store import Store
+
+    store = Store(run_folder)
+    found: dict[str, set[str]] = {}
+    for entry in (read_manifest(run_folder) or {"cells": []})["cells"]:
+        if entry["cell_id"] and store.state(entry["cell_id"]).status == "done":
+            about = json.loads(store.read(entry["cell_id"], "environment.json"))
+            for key, name in (("lm_eval_version", "lm-eval"), ("transformers_version", "transformers")):
+                found.setdefault(name, set()).add(str(about.get(key) or "unknown"))
+    return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
+
+
+def build(
+    frame: pd.DataFrame, documents: pd.DataFrame, out: Path, *, study: Mapping[str, Any] | None, published: bool = False
+) -> Path:
+    """Write ``index.html``, ``figures/`` and ``tables/`` under ``out``; return the page.
+
+    Args:
+        frame: of `overtrain.analysis.frame.load_runs`.
+        documents: of `overtrain.analysis.frame.load_documents`.
+        out: folder; files of an earlier report there are replaced, others stay.
+        study: of `overtrain.analysis.frame.load_study`.
+        published: put the paper's own statements beside ours.
+
+    Raises:
+        DataError: the frame has no cells.
+    """
+    from model_wrappers.errors import DataError
+
+    if frame.empty:
+        raise DataError("the study has no cells, so there is nothing to report; run `overtrain sweep FILE` first")
+    made = assemble(frame, documents, study)
+    del documents
+    return write(made, frame, out, published=published)
+
+
+def write(made: Assembled, frame: pd.DataFrame, out: Path, *, published: bool = False) -> Path:
+    """Draw and write what was assembled; return the page."""
+    clear(out)
+    drawings = [drawing for module in _FIGURES for drawing in module.draw(made)]
+    saved = save_figures(drawings, out / "figures")
+    names = save_tables({"cells": made.cells, "scores": frame, **made.frames}, out / "tables")
+    files = [f"figures/{name}.{kind}" for _, name, _ in saved for kind in ("svg", "pdf", "png")]
+    files += [f"tables/{name}.{kind}" for name in names for kind in ("csv", "parquet")]
+    remember(out, files)
+    page = out / "index.html"
+    whole_file(page, render(made, saved, names, with_published=published))
+    return page

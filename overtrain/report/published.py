@@ -1,0 +1,149 @@
+"""The paper's own statements where its text gives numbers, with ours beside them where this study measured the same.
+
+Source: Springer et al. (2025), "Overtrained Language Models Are Harder to Fine-Tune", abstract and Sections 2.2 and 3.1.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from model_wrappers.errors import DataError
+from overtrain.analysis.compare import compare
+from overtrain.analysis.verdict import format_tokens
+from overtrain.report.comparisons import curve_of, figure_2_lines, own_direction
+from overtrain.report.curves import named
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from overtrain.report.assemble import Assembled
+    from overtrain.report.endpoints import Endpoint
+    from overtrain.report.work import Work
+
+__all__ = ["NOT_MEASURED", "STATEMENTS", "Statement", "budgets", "measure", "published"]
+
+NOT_MEASURED = "not measured here"
+_NEAR = 0.05
+"""Checkpoints within 5% of the tokens that the paper's text rounds to are taken as the ones it means."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One number of the paper's text.
+
+    Attributes:
+        says: in our words.
+        where: in the paper.
+        family: pattern for the family of checkpoints.
+        data: pattern for the variant or its fine-tuning data.
+        endpoint: pattern for what is measured.
+        compare: budgets that the statement compares, or None for one about the inflection point.
+        up_to: tokens that the study must reach for a statement about the inflection point to be checked.
+    """
+
+    says: str
+    where: str
+    family: str
+    data: str
+    endpoint: str
+    compare: tuple[float, float] | None = None
+    up_to: float = 3e12
+
+
+_OLMO_1B, _OLMO_7B = r"olmo[-_ ]?1b", r"olmo[-_ ]?(2[-_ ].*)?7b"
+_BENCHMARKS, _JUDGED = r"average of \d+ benchmarks|overtrain_(ten|core8)", r"alpaca_?eval"
+STATEMENTS = (
+    Statement(
+        "OLMo-1B, instruction-tuned: over 2% worse at 3T tokens than at 2.3T on multiple standard benchmarks",
+        "abstract", _OLMO_1B, r"hh|tulu", _BENCHMARKS, (2.3e12, 3e12),
+    ),
+    Statement(
+        "OLMo-1B tuned on Anthropic-HH: AlpacaEval score up to 3% lower at 3T tokens than at 2.3T",
+        "Section 2.2", _OLMO_1B, r"hh", _JUDGED, (2.3e12, 3e12),
+    ),
+    Statement(
+        "OLMo-1B, instruction-tuned: at 3T tokens down to the level of 1.5T",
+        "Section 2.2", _OLMO_1B, r"hh|tulu", _BENCHMARKS, (1.5e12, 3e12),
+    ),
+    Statement(
+        "OLMo-1B tuned on Anthropic-HH or TULU: overtraining at budgets beyond 2.5T tokens, in and out of distribution",
+        "Section 3.1", _OLMO_1B, r"hh|tulu", _BENCHMARKS,
+    ),
+    Statement(
+        "OLMo-7B (OLMo-2-7B in Table 1): no overtraining observed up to 3T tokens",
+        "Section 3.1", _OLMO_7B, r"hh|tulu", _BENCHMARKS,
+    ),
+)  # fmt: skip
+
+
+def published(made: Assembled) -> list[dict[str, str]]:
+    """Return one row per statement: ``paper``, ``where``, ``ours`` (or "not measured here")."""
+    return [{"paper": s.says, "where": s.where, "ours": "; ".join(_ours(made, s)) or NOT_MEASURED} for s in STATEMENTS]
+
+
+def _ours(made: Assembled, statement: Statement) -> list[str]:
+    table = made.frame("verdicts" if statement.compare is None else "published")
+    if table.empty:
+        return []
+    data = made.frame("variants").set_index(["family", "variant"])["data"].to_dict()
+    found = []
+    for row in table.to_dict("records"):
+        about = f"{row['variant']} {data.get((row['family'], row['variant']), '')}"
+        given = ((statement.family, row["family"]), (statement.data, about), (statement.endpoint, row["endpoint"]))
+        shown = row["tuned"] or row["kind"] == "finetune"
+        if shown and all(re.search(pattern, str(text), re.IGNORECASE) for pattern, text in given):
+            told = _compared(row, statement) if statement.compare else _inflection(row, made, statement)
+            found += [told] if told else []
+    return found
+
+
+def _compared(row: Mapping[Any, Any], statement: Statement) -> str:
+    assert statement.compare is not None
+    near = [abs(row[c] / b - 1) <= _NEAR for c, b in zip(("before", "after"), statement.compare, strict=True)]
+    if not all(near):
+        return ""
+    bars = "" if pd.isna(row["low"]) else f", 95% interval {row['low']:.4g} to {row['high']:.4g}"
+    budgets_text = f"from {format_tokens(row['before'])} to {format_tokens(row['after'])}"
+    return f"{row['line']}, {row['metric']}: {row['effect']:+.4g} ({100 * row['relative']:+.2g}%) {budgets_text}{bars}"
+
+
+def _inflection(row: Mapping[Any, Any], made: Assembled, statement: Statement) -> str:
+    last = made.cells.loc[made.cells["family"] == row["family"], "tokens"].max()
+    if last < statement.up_to * (1 - _NEAR):
+        return ""
+    return f"{row['line']}, {row['metric']}: {row['sentence']}"
+
+
+def measure(work: Work, endpoint: Endpoint) -> None:
+    """Add to ``published`` the comparisons that statements make, where this study holds their budgets and families."""
+    for statement in STATEMENTS:
+        if not (statement.compare and re.search(statement.endpoint, endpoint.name, re.IGNORECASE)):
+            continue
+        for line in figure_2_lines(work.lines, work.chosen):
+            known = work.scores.cells.loc[work.scores.cells["family"] == line.family, "tokens"].unique().tolist()
+            pair = budgets(statement, known)
+            if line.kind == "base" or pair is None or not re.search(statement.family, line.family, re.IGNORECASE):
+                continue
+            try:
+                row = own_direction(compare(curve_of(work, line, endpoint), *pair), endpoint)
+                work.add("published", named(row, line, endpoint))
+            except DataError as error:
+                work.note(line.family, line.label, endpoint.name, f"the paper's comparison of {pair}", why=error)
+
+
+def budgets(statement: Statement, known: list[int]) -> tuple[int, int] | None:
+    """Return the two budgets among ``known`` that a statement means, None where one of them is lacking.
+
+    >>> budgets(STATEMENTS[0], [1_500, 2_353_000_000_000, 3_048_000_000_000, 3_094_000_000_000])
+    (2353000000000, 3048000000000)
+    """
+    if statement.compare is None:
+        return None
+    nearest = [min(known, key=lambda n: abs(n - wanted)) for wanted in statement.compare]
+    if any(abs(n / wanted - 1) > _NEAR for n, wanted in zip(nearest, statement.compare, strict=True)):
+        return None
+    return nearest[0], nearest[1]
