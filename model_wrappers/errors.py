@@ -87,8 +87,9 @@ def install_excepthook() -> None:
             previous(kind, error, trace)
             return
         sys.stdout.flush()
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.flush()
+        stream = sys.__stderr__ or sys.stderr  # torch.distributed's own hook captures sys.stderr while it calls us
+        stream.write(f"error: {error}\n")
+        stream.flush()
         raise SystemExit(2)
 
     hook._overtrain = True  # type: ignore[attr-defined]

@@ -226,7 +226,7 @@ def _primary(
     if node is None:
         return None
     keys = ("task", "metric", "variant", "compare")
-    found = reader.mapping(node, "primary", keys, keys)
+    found = reader.mapping(node, "primary", (*keys, "at"), keys)
     names = [BASE, *(v.name for v in variants), *(t.variant for t in tuned)]
     variant = reader.value(found.get("variant"), "primary.variant", str, "")
     if "variant" in found and variant not in names and (variants or tuned):
@@ -249,7 +249,16 @@ def _primary(
         metric=reader.value(found.get("metric"), "primary.metric", str, ""),
         variant=variant,
         compare=(compare[0], compare[-1]) if compare else (0, 0),
+        at=_point_of_grid(reader, found.get("at"), variant, variants),
     )
+
+
+def _point_of_grid(reader: Reader, node: yaml.Node | None, variant: str, variants: tuple[Variant, ...]) -> float | None:
+    at = reader.value(node, "primary.at", float | None)
+    there = [v for x in variants if x.name == variant for values in x.axes.values() for v in values]
+    if node is not None and at is not None and at not in there:
+        reader.problem(node, f"primary.at={at:g}: no point of {variant}'s grid (there: {', '.join(map(str, there))})")
+    return at
 
 
 def _resources(reader: Reader, node: yaml.Node | None) -> Resources:

@@ -166,12 +166,21 @@ class Select:
 
 @dataclass(frozen=True, kw_only=True)
 class Primary:
-    """The one comparison that is named before the study runs: ``compare`` are two budgets in tokens."""
+    """The one comparison that is named before the study runs.
+
+    Attributes:
+        task: task or group; of a group its average.
+        metric: of it.
+        variant: modified how; of a variant with a learning rate to select, at the selected one.
+        compare: two budgets in tokens.
+        at: which point of the variant's grid (a noise scale), where it has one that is not selected.
+    """
 
     task: str
     metric: str
     variant: str
     compare: tuple[int, int]
+    at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +237,7 @@ class Study:
                 "metric": primary.metric,
                 "variant": primary.variant,
                 "compare": list(primary.compare),
+                "at": primary.at,
             },
             "plateau_margin": self.plateau_margin,
         }

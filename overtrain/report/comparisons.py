@@ -77,6 +77,8 @@ def is_primary(line: Line, endpoint: Endpoint, primary: Mapping[str, Any] | None
     """Return whether a curve is the one that the study's primary comparison names; a group's name means its average."""
     if not primary or line.variant != primary.get("variant") or endpoint.metric != primary.get("metric"):
         return False
+    if primary.get("at") is not None and line.strength != primary["at"]:
+        return False
     task = str(primary.get("task"))
     return endpoint.average if task not in endpoint.tasks and endpoint.average else endpoint.tasks == (task,)
 

@@ -45,13 +45,13 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> list[tuple[Drawin
     give equal files.
     """
     import matplotlib as mpl
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     saved: list[tuple[Drawing, str, str]] = []
     with mpl.rc_context({"svg.hashsalt": "overtrain", "svg.fonttype": "path", "font.size": 10}):
         for drawing in drawings:
             name = _unused(slug(drawing.name), {other for _, other, _ in saved})
-            drawing.figure.draw_without_rendering()
-            drawing.figure.set_layout_engine("none")
+            ConstrainedLayoutEngine().execute(drawing.figure)
             svg = ""
             for kind in _FORMATS:
                 memory = io.BytesIO()

@@ -253,3 +253,10 @@ def test_presets_are_found_by_name_and_missing_ones_are_told(tmp_path):
     assert not any("_parts" in name for name in preset_names())
     with pytest.raises(ConfigError, match="did you mean 'micro/demo'"):
         find_preset("micro/demoo")
+
+
+def test_a_primary_comparison_may_name_a_point_of_the_grid(write):
+    primary = "primary: {task: overtrain_c4, metric: nll_per_token, variant: noise, at: AT, compare: [41e9, 3094e9]}\n"
+    assert load_study(write(GOOD + primary.replace("AT", "0.05"))).primary.at == 0.05
+    with pytest.raises(ConfigError, match=r"primary.at=0.25: no point of noise's grid \(there: 0.05, 0.1\)"):
+        load_study(write(GOOD + primary.replace("AT", "0.25")))

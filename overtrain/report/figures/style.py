@@ -113,12 +113,15 @@ def _spread(palette: Sequence[str], place: int, lines: Sequence[Line], line: Lin
 
 
 def grid(count: int, columns: int = 3, *, width: float = 3.6, height: float = 2.9) -> tuple[Any, list[Any]]:
-    """Return a figure and ``count`` axes in rows of ``columns``; without pyplot, so no global state and no display."""
+    """Return a figure and ``count`` axes in rows of ``columns``; without pyplot, so no global state and no display.
+
+    `overtrain.report.files.save_figures` lays it out, once for all formats.
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(width * columns, _NARROWEST), height * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(width * columns, _NARROWEST), height * rows + 0.7))
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     return figure, axes
 
