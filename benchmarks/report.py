@@ -1,8 +1,8 @@
 """Time and memory of ``overtrain report`` on a large study: ``python -m benchmarks.report``.
 
 Writes a synthetic study of 18 checkpoints x (base, 5 noise scales and 6 learning rates with 5 seeds each) = 1,008 cells, ten
-benchmarks of 500 documents with accuracy and bits per byte, and one text: 10.6 million scores, in the store's own format. Then runs
-the report in a process of its own and prints seconds and peak memory; the limits are 60 s and 2 GiB on two cores.
+benchmarks of 500 documents with accuracy and bits per byte, and one text: 10.6 million scores, in the store's own format.
+Then runs the report in a process of its own and prints seconds and peak memory; the limits are 60 s and 2 GiB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from model_wrappers.identity import digest
+from overtrain.store import Store
+
 CHECKPOINTS, SEEDS, BENCHMARKS, DOCUMENTS = 18, 5, 10, 500
 GAMMAS = (0.05, 0.1, 0.15, 0.2, 0.3)
 RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3)
@@ -27,8 +30,6 @@ LIMIT_SECONDS, LIMIT_GIB = 60.0, 2.0
 
 def write_study(root: Path, *, checkpoints: int = CHECKPOINTS, documents: int = DOCUMENTS) -> int:
     """Write the run folder; return the number of cells."""
-    from overtrain.store import Store
-
     rng = np.random.default_rng(0)
     store, entries = Store(root), []
     store.prepare()
@@ -41,7 +42,7 @@ def write_study(root: Path, *, checkpoints: int = CHECKPOINTS, documents: int = 
         for variant, fields, seed in modified:
             strength = fields.get("gamma", 0.0) + 30 * fields.get("learning_rate", 0.0)
             loss = 4 - 0.1 * place + 5 * strength * (place / checkpoints) ** 3 + rng.normal(0, 0.02)
-            entries.append(_write_cell(store, rng, own, loss, budget, variant, fields, seed))
+            entries.append(_write_cell(store, rng, own, loss, (budget, variant, fields, seed)))
     primary = {"task": "text", "metric": "nll_per_token", "variant": "tuning", "compare": [budgets[-5], budgets[-1]]}
     about = {"name": "benchmark", "select": {"task": "training", "metric": "validation_loss"}, "primary": primary}
     (root / "study.json").write_text(json.dumps({"format": 1, "study": about, "cells": entries, "same": []}))
@@ -49,10 +50,9 @@ def write_study(root: Path, *, checkpoints: int = CHECKPOINTS, documents: int = 
 
 
 def _write_cell(
-    store: Any, rng: Any, own: Any, loss: float, budget: int, variant: str, fields: dict[str, float], seed: int | None
+    store: Store, rng: Any, own: Any, loss: float, about: tuple[int, str, dict[str, float], int | None]
 ) -> dict[str, Any]:
-    from model_wrappers.identity import digest
-
+    budget, variant, fields, seed = about
     identity = {"cell": f"{budget} {variant} {fields} {seed}"}
     cell_id = digest(identity)
     documents = own.shape[1]
@@ -130,7 +130,9 @@ def main() -> int:
         root = given.folder or Path(scratch) / "benchmark"
         if not (root / "study.json").exists():
             print("cells written:", write_study(root, checkpoints=given.checkpoints))
-        script = "import sys; from pathlib import Path; from overtrain.report.build import report; print(report(Path(sys.argv[1])))"
+        script = (
+            "import sys, pathlib; from overtrain.report.build import report; print(report(pathlib.Path(sys.argv[1])))"
+        )
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", script, str(root)], check=True)
         seconds = time.perf_counter() - started

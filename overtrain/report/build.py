@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from overtrain.pretrain.files import whole_file
 from overtrain.report.assemble import Assembled, assemble
 from overtrain.report.figures import benchmarks, confounds, distance, fixed, matched, optima, shares, transitions, tuned
-from overtrain.report.files import clear, remember, save_figures, save_tables
+from overtrain.report.files import FORMATS, clear, remember, save_figures, save_tables
 from overtrain.report.page import render
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def write(made: Assembled, frame: pd.DataFrame, out: Path, *, published: bool = 
     drawings = [drawing for module in _FIGURES for drawing in module.draw(made)]
     saved = save_figures(drawings, out / "figures")
     names = save_tables({"cells": made.cells, "scores": frame, **made.frames}, out / "tables")
-    files = [f"figures/{name}.{kind}" for _, name, _ in saved for kind in ("svg", "pdf", "png")]
+    files = [f"figures/{name}.{kind}" for _, name, _ in saved for kind in FORMATS]
     files += [f"tables/{name}.{kind}" for name in names for kind in ("csv", "parquet")]
     remember(out, files)
     page = out / "index.html"

@@ -126,7 +126,8 @@ def _result(cell: Exported, row: dict[str, Any]) -> dict[str, Any] | None:
     fewshot = cell.results.get("n-shot", {}).get(task)
     version = cell.results.get("versions", {}).get(task)
     details = {"num_fewshot": fewshot, "task_version": version, "limit": cell.results.get("config", {}).get("limit")}
-    return {
+    settings = {k: str(v) for k, v in details.items() if v is not None}
+    found = {
         "evaluation_result_id": f"{task}/{metric}",
         "evaluation_name": task,
         "evaluation_timestamp": _when(cell),
@@ -143,8 +144,8 @@ def _result(cell: Exported, row: dict[str, Any]) -> dict[str, Any] | None:
             "max_score": high,
         },
         "score_details": score,
-        "generation_config": {"additional_details": {k: str(v) for k, v in details.items() if v is not None}},
     }
+    return found | ({"generation_config": {"additional_details": settings}} if settings else {})
 
 
 def _data(cell: Exported, task: str) -> dict[str, Any]:

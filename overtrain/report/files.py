@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from overtrain.report.figures.style import Drawing
 
-__all__ = ["clear", "remember", "save_figures", "save_tables", "slug"]
+__all__ = ["FORMATS", "clear", "remember", "save_figures", "save_tables", "slug"]
 
-_FORMATS = ("svg", "pdf", "png")
+FORMATS = ("svg", "pdf", "png")
+"""Of every figure; the page holds the first."""
 _MANIFEST = "files.json"
 _DPI = 150
 
@@ -53,7 +54,7 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> list[tuple[Drawin
             name = _unused(slug(drawing.name), {other for _, other, _ in saved})
             ConstrainedLayoutEngine().execute(drawing.figure)
             svg = ""
-            for kind in _FORMATS:
+            for kind in FORMATS:
                 memory = io.BytesIO()
                 undated = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else {}
                 drawing.figure.savefig(memory, format=kind, dpi=_DPI, metadata=undated)

@@ -12,6 +12,7 @@ from overtrain.analysis.optima import optimum_slope, over_near_rates, rate_table
 from overtrain.analysis.tuned import at_tuned_rates, tuned_verdict
 from overtrain.analysis.verdict import format_tokens, verdict
 from overtrain.report.curves import identity_endpoint, margin, named, points, selection
+from overtrain.report.endpoints import main_endpoints
 from overtrain.report.view import grids, number
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _verdict(work: Work, line: Line, endpoint: Endpoint, long: pd.DataFrame, bes
 
 def _near(work: Work, line: Line, endpoint: Endpoint, long: pd.DataFrame) -> None:
     """Add the spread of the endpoint over the rates that selection cannot tell apart, in the metric's own direction."""
-    if endpoint.kind == "id":
+    if endpoint not in main_endpoints(work.endpoints):
         return
     weighted = long.assign(total=long["y"] * long["weight"])
     cells = weighted.groupby(["budget", "run", "seed", "learning_rate"], dropna=False)[["total", "weight"]].sum(

@@ -62,6 +62,12 @@ def sections(page: Page) -> set[str]:
     return {attrs["id"] for tag, attrs in page.tags if tag == "section"}
 
 
+@pytest.fixture(autouse=True)
+def _svg_only(monkeypatch):
+    """The module's study is drawn in all formats; the others need one, and are three times as fast."""
+    monkeypatch.setattr("overtrain.report.files.FORMATS", ("svg",))
+
+
 @pytest.fixture(scope="module")
 def built(make_study, primary, tmp_path_factory):
     """The U-shaped study: its page, its frames, its folder."""
@@ -227,15 +233,16 @@ def test_names_are_inert(make_study, tmp_path):
         assert re.fullmatch(r"[A-Za-z0-9._-]+", svg.name)
 
 
-def test_equal_frames_give_equal_files_and_stale_ones_go(make_study, primary, tmp_path):
-    frame, documents = make_study("u", gammas=())
+def test_equal_frames_give_equal_files_and_stale_ones_go(make_study, primary, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    frame, documents = make_study("u", gammas=(), tasks=())
     study = {"primary": primary}
     first = build(frame, documents, tmp_path, study=study)
     before = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.*") if p.suffix != ".parquet"}
     (tmp_path / "figures" / "mine.svg").write_text("kept")
     build(frame, documents, tmp_path, study=study)
     assert all((tmp_path / p).read_bytes() == content for p, content in before.items())
-    frame, documents = make_study("u", rates=())
+    frame, documents = make_study("u", rates=(), tasks=())
     build(frame, documents, tmp_path, study=None)
     left = {p.name for p in (tmp_path / "figures").iterdir()}
     assert "mine.svg" in left
@@ -275,8 +282,8 @@ def test_no_cell_at_all_is_an_error(make_study, tmp_path):
 
 
 def test_families_are_compared_at_equal_base_loss(make_study, tmp_path):
-    one, documents_one = make_study("u", families=("one",), rates=(3e-4,))
-    two, documents_two = make_study("fall", families=("two",), rates=(3e-4,), shift=0.1)
+    one, documents_one = make_study("u", families=("one",), rates=(3e-4,), tasks=())
+    two, documents_two = make_study("fall", families=("two",), rates=(3e-4,), tasks=(), shift=0.1)
     page = Page(build(pd.concat([one, two]), pd.concat([documents_one, documents_two]), tmp_path, study=None).read_text("utf-8"))
     assert "matched" in sections(page)
     table = pd.read_parquet(tmp_path / "tables" / "matched.parquet")
