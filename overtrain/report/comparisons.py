@@ -32,7 +32,7 @@ def compared(work: Work, endpoint: Endpoint) -> None:
     if not primary:
         return
     before, after = (int(b) for b in primary["compare"])
-    for line in chosen_lines(work, primary["variant"]):
+    for line in chosen_lines(work, primary):
         try:
             long = curve_of(work, line, endpoint)
             first = is_primary(line, endpoint, primary)
@@ -62,9 +62,13 @@ def own_direction(table: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
     return table.assign(worse=worse)
 
 
-def chosen_lines(work: Work, variant: str) -> list[Line]:
-    """Return the lines that stand for ``variant``: tuned where learning rates are selected, every line otherwise."""
-    tuned = [line for line in work.chosen if line.variant == variant]
+def chosen_lines(work: Work, primary: Mapping[str, Any]) -> list[Line]:
+    """Return the lines of the primary comparison's variant: tuned where learning rates are selected, else every line.
+
+    A comparison ``at`` one value of the grid is not about tuning.
+    """
+    variant = primary["variant"]
+    tuned = [line for line in work.chosen if line.variant == variant and primary.get("at") is None]
     return tuned or [line for line in work.lines if line.variant == variant]
 
 

@@ -75,8 +75,8 @@ class Exported:
         return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", repo)) and "@" in str(self.entry["checkpoint"])
 
 
-def export(run_folder: Path, out: Path | None = None, *, form: Form, organization: str = "unknown") -> list[Path]:
-    """Write every finished cell of a study in another form; return the files.
+def export(run_folder: Path, out: Path | None = None, *, form: Form, organization: str = "unknown") -> Path:
+    """Write every finished cell of a study in another form; return the folder.
 
     - ``every_eval_ever``: ``data/<study>/<developer>/<model>/<uuid>.json``, schema 0.3.0, one record per cell;
     - ``lm_eval``: ``<developer>__<model>/results_<time>.json``, lm-eval's own results as leaderboard tooling reads them.
@@ -99,14 +99,14 @@ def export(run_folder: Path, out: Path | None = None, *, form: Form, organizatio
     if form not in FORMS:
         raise ConfigError(f"form={form!r}: must be one of {', '.join(FORMS)}; give one of them")
     folder = out or run_folder / "export" / form
-    written = []
+    written = 0
     for cell in _finished(run_folder):
         path, content = record(cell, organization) if form == "every_eval_ever" else results(cell)
         whole_file(folder / path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        written.append(folder / path)
+        written += 1
     if not written:
         raise StoreError(f"{run_folder} has no finished cell; run `overtrain sweep` first, then export")
-    return written
+    return folder
 
 
 def _finished(run_folder: Path) -> Iterator[Exported]:

@@ -36,10 +36,12 @@ def headline(made: Assembled) -> str:
         return "No modified curve has a result yet, so there is no verdict."
     if len(rows) == 1:
         return str(rows["sentence"].iloc[0])
+    units = {(e.name, e.metric): e.unit for e in made.endpoints}
     parts = []
     for (family, variant), part in rows.groupby(["family", "variant"], sort=True):
         turned = part[part["verdict"].isin(TURNS)].to_dict("records")
-        what = f"{part['metric'].iloc[0].replace('_', ' ')} on {part['endpoint'].iloc[0]} after {variant} ({family})"
+        name, metric = part["endpoint"].iloc[0], part["metric"].iloc[0]
+        what = f"{units[name, metric]} on {name} after {variant} ({family})"
         if turned:
             which = "; ".join(f"{_setting(row)}: minimum {minimum(row)}" for row in turned)
             parts.append(f"{what} turns at {len(turned)} of {len(part)} settings ({which}, 95% confidence)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -83,11 +83,21 @@ def test_every_part_is_there(built):
     wanted |= {"comparisons", "transitions", "shares", "confounds", "missing", "cells", "made"}
     assert sections(page) >= wanted
     figures = [attrs["id"].removeprefix("fig-") for tag, attrs in page.tags if tag == "figure"]
-    for start in ("figure-2", "figure-3", "figure-4-5", "figure-6", "figure-7", "figure-8", "transitions", "variance", "confounds"):
+    for start in (
+        "figure-2",
+        "figure-3",
+        "figure-4-5",
+        "figure-6",
+        "figure-7",
+        "figure-8",
+        "transitions",
+        "variance",
+        "confounds",
+    ):
         assert any(name.startswith(start) for name in figures), start
     for name in figures:
         assert {p.suffix for p in (out / "figures").glob(f"{name}.*")} == {".svg", ".pdf", ".png"}
-        ElementTree.parse(out / "figures" / f"{name}.svg")
+        ET.parse(out / "figures" / f"{name}.svg")
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == len(figures)
     assert all(i["alt"] and i["src"].startswith("data:image/svg+xml;base64,") for i in images)
@@ -96,7 +106,9 @@ def test_every_part_is_there(built):
 def test_the_page_stands_alone(built):
     page, _, _, out = built
     text = (out / "index.html").read_text("utf-8")
-    policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'")
     assert "script" not in {tag for tag, _ in page.tags}
     for tag, attrs in page.tags:
@@ -129,7 +141,9 @@ def test_numbers_on_the_page_are_those_of_the_frames(built):
     shown = [*page.table("Verdicts"), *page.table("Verdicts by benchmark")]
     assert len(shown) == len(verdicts)
     for row in verdicts.to_dict("records"):
-        match = [r for r in shown if (r["curve"], r["on"], r["metric"]) == (row["line"], row["endpoint"], row["metric"])]
+        match = [
+            r for r in shown if (r["curve"], r["on"], r["metric"]) == (row["line"], row["endpoint"], row["metric"])
+        ]
         assert len(match) == 1
         assert (match[0]["verdict"], match[0]["rise T"], match[0]["critical"]) == (
             row["verdict"], f"{row['rise']:.4g}", f"{row['critical']:.4g}",
@@ -140,7 +154,9 @@ def test_numbers_on_the_page_are_those_of_the_frames(built):
     long = long.rename(columns={"tokens": "budget", "value": "y"})[["budget", "run", "seed", "document", "y", "weight"]]
     truth = compare(long, 4_000_000, 16_000_000).iloc[0]
     row = next(r for r in page.table("Two checkpoints compared") if r["primary"] == "yes")
-    assert (row["change"], row["95% from"], row["95% to"]) == tuple(f"{truth[c]:.4g}" for c in ("effect", "low", "high"))
+    assert (row["change"], row["95% from"], row["95% to"]) == tuple(
+        f"{truth[c]:.4g}" for c in ("effect", "low", "high")
+    )
     assert f"{truth['effect']:+.4g} (worse" in page.words
     rates = {r["tokens"]: r["best rate"] for r in page.table("Tuned learning rates")}
     assert set(rates.values()) == {"0.0003"}
@@ -154,11 +170,15 @@ def test_accuracies_keep_their_direction(built):
     assert np.allclose(base["mean"], truth.sort_values("tokens")["value"])
     assert (base["low"] <= base["mean"]).all()
     assert (base["mean"] <= base["high"]).all()
-    average = curves[(curves["line"] == "base model") & (curves["metric"] == "primary") & (curves["endpoint"] != "alpha")]
+    average = curves[
+        (curves["line"] == "base model") & (curves["metric"] == "primary") & (curves["endpoint"] != "alpha")
+    ]
     average = average[average["endpoint"].str.startswith("average")]
     both = frame[(frame["variant"] == "base") & (frame["metric"] == "primary")].groupby("tokens")["value"].mean()
     assert np.allclose(average["mean"], both)
-    drop = curves[(curves["quantity"] == "sensitivity") & (curves["metric"] == "primary") & (curves["line"] == "noise, gamma 0.3")]
+    drop = curves[
+        (curves["quantity"] == "sensitivity") & (curves["metric"] == "primary") & (curves["line"] == "noise, gamma 0.3")
+    ]
     assert drop.sort_values("budget")["mean"].iloc[-1] > 0.1
 
 
@@ -174,9 +194,20 @@ def test_every_cell_is_listed(built):
 def test_a_flat_study_says_that_it_shows_no_turn(make_study, primary, tmp_path):
     frame, documents = make_study("flat")
     page = Page(build(frame, documents, tmp_path, study={"primary": primary, "plateau_margin": 0.2}).read_text("utf-8"))
-    assert "Plateau: nats per token on text after tuning at the tuned learning rate differs by less than the margin" in page.words
+    assert (
+        "Plateau: nats per token on text after tuning at the tuned learning rate differs by less than the margin"
+        in page.words
+    )
     assert "At the tuned learning rate, none of 3 curves is shown to turn up to 16M tokens" in page.words
     assert "does not show the paper's effect" in page.words
+
+
+def test_a_primary_comparison_at_one_rate_is_not_the_tuned_one(make_study, primary, tmp_path):
+    frame, documents = make_study("u", gammas=(), tasks=())
+    build(frame, documents, tmp_path, study={"primary": primary | {"at": 1e-3}})
+    table = pd.read_parquet(tmp_path / "tables" / "comparisons.parquet")
+    assert table.loc[table["primary"], "line"].tolist() == ["tuning, learning rate 0.001"]
+    assert set(table["line"]) == {f"tuning, learning rate {rate}" for rate in ("1e-4", "3e-4", "0.001")}
 
 
 def test_where_nothing_grows_it_says_so(make_study, tmp_path):
@@ -184,7 +215,7 @@ def test_where_nothing_grows_it_says_so(make_study, tmp_path):
     page = Page(build(frame, documents, tmp_path, study=None).read_text("utf-8"))
     assert "Progressive sensitivity is not shown there." in page.words
     assert "Nothing was fine-tuned, so Figures 2 and 4 to 8 are left out." in page.words
-    assert "No turn of nll per token on text after noise (tiny) is established at any of 2 settings" in page.words
+    assert "No turn of nats per token on text after noise (tiny) is established at any of 2 settings" in page.words
     assert not sections(page) & {"tuned", "optima", "distance", "finetune", "transitions", "published"}
 
 
@@ -216,10 +247,14 @@ def test_missing_cells_are_gaps_and_are_named(make_study, lose_cells, primary, t
 
 
 def test_names_are_inert(make_study, tmp_path):
-    frame, documents = make_study("u", name=HOSTILE, tuning=HOSTILE_VARIANT, families=("../fam</title>&\"'",), tasks=("al<b>pha", "be/ta"))
+    frame, documents = make_study(
+        "u", name=HOSTILE, tuning=HOSTILE_VARIANT, families=("../fam</title>&\"'",), tasks=("al<b>pha", "be/ta")
+    )
     named = {"task": "text", "metric": "nll_per_token", "variant": HOSTILE_VARIANT, "compare": [4_000_000, 16_000_000]}
     out = tmp_path / "deep" / "report"
-    text = build(frame, documents, out, study={"name": HOSTILE, "description": "{{ 7 * 7 }}", "primary": named}).read_text("utf-8")
+    text = build(
+        frame, documents, out, study={"name": HOSTILE, "description": "{{ 7 * 7 }}", "primary": named}
+    ).read_text("utf-8")
     page = Page(text)
     assert not {tag for tag, _ in page.tags} & {"script", "b", "object", "iframe"}
     assert all(a["src"].startswith("data:image/svg+xml;base64,") for t, a in page.tags if t == "img")
@@ -228,7 +263,7 @@ def test_names_are_inert(make_study, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["deep"]
     assert [p.name for p in out.parent.iterdir()] == ["report"]
     for svg in (out / "figures").glob("*.svg"):
-        names = {e.tag.rpartition("}")[2] for e in ElementTree.parse(svg).iter() if isinstance(e.tag, str)}
+        names = {e.tag.rpartition("}")[2] for e in ET.parse(svg).iter() if isinstance(e.tag, str)}
         assert not names & {"script", "img", "foreignObject", "image"}, svg
         assert re.fullmatch(r"[A-Za-z0-9._-]+", svg.name)
 
@@ -284,7 +319,9 @@ def test_no_cell_at_all_is_an_error(make_study, tmp_path):
 def test_families_are_compared_at_equal_base_loss(make_study, tmp_path):
     one, documents_one = make_study("u", families=("one",), rates=(3e-4,), tasks=())
     two, documents_two = make_study("fall", families=("two",), rates=(3e-4,), tasks=(), shift=0.1)
-    page = Page(build(pd.concat([one, two]), pd.concat([documents_one, documents_two]), tmp_path, study=None).read_text("utf-8"))
+    page = Page(
+        build(pd.concat([one, two]), pd.concat([documents_one, documents_two]), tmp_path, study=None).read_text("utf-8")
+    )
     assert "matched" in sections(page)
     table = pd.read_parquet(tmp_path / "tables" / "matched.parquet")
     text = table[(table["endpoint"] == "text") & (table["line"] == "noise, gamma 0.1")]
@@ -296,7 +333,9 @@ def test_the_papers_statements(make_study, built, tmp_path):
     page, *_ = built
     assert page.words.count("not measured here") == 5
     tokens = (1_501_000_000_000, 2_353_000_000_000, 3_048_000_000_000)
-    frame, documents = make_study("u", budgets=tokens, families=("OLMo-1B",), tuning="hh", gammas=(), data="anthropic_hh")
+    frame, documents = make_study(
+        "u", budgets=tokens, families=("OLMo-1B",), tuning="hh", gammas=(), data="anthropic_hh"
+    )
     page = Page(build(frame, documents, tmp_path, study=None, published=True).read_text("utf-8"))
     table = pd.read_parquet(tmp_path / "tables" / "published.parquet")
     assert set(zip(table["before"], table["after"], strict=True)) == {(tokens[1], tokens[2]), (tokens[0], tokens[2])}

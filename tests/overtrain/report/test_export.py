@@ -11,12 +11,20 @@ import pytest
 from model_wrappers.errors import ConfigError, StoreError
 from overtrain.report.export import export
 
+
+def exported(root, out, **options):
+    """Return the files of an export, in a fixed order."""
+    return sorted(p for p in export(root, out, **options).rglob("*") if p.is_file())
+
+
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
 @pytest.fixture(scope="module")
 def run(make_study, lose_cells, make_run, tmp_path_factory):
-    frame, documents = make_study("u", budgets=(1_000, 2_000), rates=(1e-4,), gammas=(0.3,), seeds=2, tasks=("alpha",), documents=5)
+    frame, documents = make_study(
+        "u", budgets=(1_000, 2_000), rates=(1e-4,), gammas=(0.3,), seeds=2, tasks=("alpha",), documents=5
+    )
     frame, documents = lose_cells(frame, documents, (frame["gamma"] == 0.3) & (frame["seed"] == 1), "failed")
     return make_run(tmp_path_factory.mktemp("runs") / "a <b>", frame, documents), frame
 
@@ -28,7 +36,14 @@ def _strings(details):
 
 def check_record(path, content):
     """Assert the rules of eval.schema.json 0.3.0 and of its validator that apply to what we write."""
-    required = {"schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info", "eval_library"}
+    required = {
+        "schema_version",
+        "evaluation_id",
+        "retrieved_timestamp",
+        "source_metadata",
+        "model_info",
+        "eval_library",
+    }
     assert set(content) == required | {"evaluation_timestamp", "evaluation_results"}
     assert content["schema_version"] == "0.3.0"
     assert content["retrieved_timestamp"].isdecimal()
@@ -64,7 +79,7 @@ def check_record(path, content):
 
 def test_records_keep_the_rules_of_the_schema(run, tmp_path):
     root, frame = run
-    written = export(root, tmp_path, form="every_eval_ever", organization="us")
+    written = exported(root, tmp_path, form="every_eval_ever", organization="us")
     done = frame[frame["status"] == "done"]
     assert len(written) == done["cell_id"].nunique() == 8
     ids, scores = set(), {}
@@ -74,7 +89,12 @@ def test_records_keep_the_rules_of_the_schema(run, tmp_path):
         ids.add(content["evaluation_id"])
         about = content["model_info"]["additional_details"]
         for result in content["evaluation_results"]:
-            key = (int(about["pretraining_tokens"]), about["variant"], about.get("seed"), result["evaluation_result_id"])
+            key = (
+                int(about["pretraining_tokens"]),
+                about["variant"],
+                about.get("seed"),
+                result["evaluation_result_id"],
+            )
             scores[key] = result["score_details"]["score"]
     assert len(ids) == 8
     truth = {
@@ -87,9 +107,11 @@ def test_records_keep_the_rules_of_the_schema(run, tmp_path):
 def test_a_modified_model_never_has_its_bases_name(run, tmp_path):
     root, _ = run
     by_variant = {}
-    for path in export(root, tmp_path, form="every_eval_ever"):
+    for path in exported(root, tmp_path, form="every_eval_ever"):
         content = json.loads(path.read_text("utf-8"))
-        by_variant.setdefault(content["model_info"]["additional_details"]["variant"], []).append(content["model_info"]["id"])
+        by_variant.setdefault(content["model_info"]["additional_details"]["variant"], []).append(
+            content["model_info"]["id"]
+        )
         assert content["source_metadata"]["evaluator_relationship"] == "other"
     every = [name for names in by_variant.values() for name in names]
     assert len(set(every)) == len(every)
@@ -100,21 +122,26 @@ def test_repositories_keep_their_owner_and_revision(make_study, make_run, tmp_pa
     frame, documents = make_study("u", budgets=(1_000,), rates=(), gammas=(), tasks=("alpha",), documents=5)
     frame["checkpoint"] = "allenai/OLMo-1B-hf@step-1"
     root = make_run(tmp_path / "runs", frame, documents, repo="allenai/OLMo-1B-hf")
-    (path,) = export(root, tmp_path / "out", form="every_eval_ever")
+    (path,) = exported(root, tmp_path / "out", form="every_eval_ever")
     content = json.loads(path.read_text("utf-8"))
     assert content["model_info"]["id"] == "allenai/OLMo-1B-hf-step-1"
     assert content["model_info"]["additional_details"]["model_availability"] == "open_weights"
     alpha = next(r for r in content["evaluation_results"] if r["evaluation_name"] == "alpha")
-    assert alpha["source_data"] == {"dataset_name": "alpha", "source_type": "hf_dataset", "hf_repo": "org/alpha", "hf_split": "test"}
+    assert alpha["source_data"] == {
+        "dataset_name": "alpha",
+        "source_type": "hf_dataset",
+        "hf_repo": "org/alpha",
+        "hf_split": "test",
+    }
     text = next(r for r in content["evaluation_results"] if r["evaluation_name"] == "text")
     assert text["metric_config"]["max_score"] == "Infinity"
-    (path,) = export(root, tmp_path / "lm", form="lm_eval")
+    (path,) = exported(root, tmp_path / "lm", form="lm_eval")
     assert path.parent.name == "allenai__OLMo-1B-hf-step-1"
 
 
 def test_lm_evals_folder(run, tmp_path):
     root, _ = run
-    written = export(root, tmp_path, form="lm_eval")
+    written = exported(root, tmp_path, form="lm_eval")
     assert len({p.parent for p in written}) == len(written) == 8
     for path in written:
         assert re.fullmatch(r"results_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}\.json", path.name)
@@ -128,8 +155,8 @@ def test_lm_evals_folder(run, tmp_path):
 
 def test_the_same_study_has_the_same_files(run, tmp_path):
     root, _ = run
-    first = {p: p.read_bytes() for p in export(root, tmp_path, form="every_eval_ever")}
-    second = {p: p.read_bytes() for p in export(root, tmp_path, form="every_eval_ever")}
+    first = {p: p.read_bytes() for p in exported(root, tmp_path, form="every_eval_ever")}
+    second = {p: p.read_bytes() for p in exported(root, tmp_path, form="every_eval_ever")}
     assert first == second
 
 

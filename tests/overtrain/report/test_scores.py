@@ -17,7 +17,13 @@ def hand_made(*, with_missing: bool = False):
         for variant, gamma, seed in (("base", None, None), ("n", 0.1, 0), ("n", 0.1, 1)):
             cell = f"{budget}-{variant}-{seed}"
             about = {"study": "s", "cell_id": cell, "weights_id": cell, "status": "done", "checkpoint": f"c{budget}"}
-            about |= {"family": "f", "run": "f", "tokens": budget, "checkpoint_learning_rate": np.nan, "variant": variant}
+            about |= {
+                "family": "f",
+                "run": "f",
+                "tokens": budget,
+                "checkpoint_learning_rate": np.nan,
+                "variant": variant,
+            }
             about |= {"modification": "gaussian" if gamma else "base", "seed": seed, "gamma": gamma, "init_std": "auto"}
             lost = with_missing and cell == "200-n-1"
             for task, values in (("a", [1.0, 0.0]), ("b", [1.0, 1.0, 1.0, 0.0])):
