@@ -136,11 +136,11 @@ def _table(frame: pd.DataFrame) -> _Table:
     budget, budgets = pd.factorize(frame["budget"], sort=True)
     run, runs = pd.factorize(frame["run"], sort=True)
     seed = frame["seed"].astype("Int64").fillna(-1).to_numpy(np.int64)
-    by_run = int((np.bincount(np.unique(budget * len(runs) + run) // len(runs))).max()) > 1
+    by_run = int((np.bincount(pd.unique(budget * len(runs) + run) // len(runs))).max()) > 1
     # A run of its own per budget says no more than the budget: seeds are then the columns.
-    cells = np.stack([run if by_run else np.zeros_like(run), seed])
-    names, column = np.unique(cells, axis=1, return_inverse=True)
-    column = column.reshape(-1)
+    seed_code, seeds = pd.factorize(seed, sort=True)  # hashing: sorting millions of rows took a third of a report
+    column, pairs = pd.factorize((run if by_run else np.zeros_like(run)) * len(seeds) + seed_code, sort=True)
+    names = np.stack([pairs // len(seeds), seeds[pairs % len(seeds)]])
     y, w = frame["y"].to_numpy(float), frame["weight"].to_numpy(float)
     document = pd.factorize(frame["document"])[0]
     known = np.isfinite(y)

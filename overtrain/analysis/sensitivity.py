@@ -45,8 +45,9 @@ def sensitivity(
     left, right = modified.reset_index(drop=True), base[[*keys, "y"]].rename(columns={"y": "base_y"})
     if right.duplicated(keys).any():
         raise DataError("the base has several cells for one budget and run; pass the unmodified cells only")
-    left = left.assign(document=left["document"].astype(object))
-    joined = left.merge(right.assign(document=right["document"].astype(object)), on=keys, how="left")
+    if left["document"].dtype != right["document"].dtype:  # one side without scores per document
+        left, right = (side.assign(document=side["document"].astype(object)) for side in (left, right))
+    joined = left.merge(right, on=keys, how="left")
     # A missing cell carries no document and matches nothing: it stays, with y missing.
     if scale == "loss":
         return joined.assign(y=joined["y"] - joined["base_y"]).drop(columns="base_y")
