@@ -63,7 +63,7 @@ def test_table_1_has_eighteen_revisions():
 
 
 def test_learning_rates_at_the_checkpoints_agree_with_what_is_known():
-    """STATISTICS: OLMo-1B has 2.3e-4 at 1.5T, 8.9e-5 at 2.35T and 4e-5 at 3.09T."""
+    """The cosine schedule of OLMo-1B has 2.3e-4 at 1.5T, 8.9e-5 at 2.35T and 4e-5 at 3.09T."""
     rates = {p.tokens: p.learning_rate for p in load_study("paper/olmo_1b_alpaca").points}
     assert rates[1_501_000_000_000] == pytest.approx(2.3e-4, rel=0.01)
     assert rates[2_353_000_000_000] == pytest.approx(8.9e-5, rel=0.01)
