@@ -19,8 +19,8 @@ from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_id
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.modifications.base import Modification, registry
+from model_wrappers.processes import join, world
 from model_wrappers.scoring.rolling import RollingLogLikelihood
-from model_wrappers.training.trainer import join, world
 from model_wrappers.twins import twins
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class ModifiedLM(HFLM):
                 self.checkpoint,
                 todo[:trained],
                 self.tokenizer,
+                key=self.weights_id if trained == len(todo) else None,
                 device=self._device,
                 trust_remote_code=bool(kwargs.get("trust_remote_code")),
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from model_wrappers.cache import Entry, WeightsCache, writing
 from model_wrappers.errors import StoreError
 from model_wrappers.identity import weights_id
+from model_wrappers.processes import world
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,7 @@ def tuned_weights(
     tokenizer: PreTrainedTokenizerBase,
     *,
     device: torch.device,
+    key: str | None = None,
     trust_remote_code: bool = False,
     cache: WeightsCache | None = None,
 ) -> Entry:
@@ -70,13 +72,13 @@ def tuned_weights(
     Under torchrun every process calls this: the first looks into the cache and holds the lock, all of them train, the
     first writes, and all read the same folder, which must therefore lie on a file system that they share.
 
+    ``key`` is their `weights_id` where the caller knows it; working it out reads all training rows.
+
     Raises:
         StoreError: the entry cannot be written, or another node cannot see it.
     """
     cache = cache or WeightsCache()
-    key = weights_id(checkpoint, modifications, tokenizer)
-    from model_wrappers.training.trainer import world
-
+    key = key or weights_id(checkpoint, modifications, tokenizer)
     rank, processes = world()
 
     def build(folder: Path, work: Path) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def _few_shot(task: Any, number: int | None) -> None:
 
 def _build_once(task: Any, limit: int | None) -> None:
     """Build the task's requests now; what lm-eval calls before every evaluation then only clears the answers."""
-    from model_wrappers.training.trainer import join, world
+    from model_wrappers.processes import join, world
 
     join()
     rank, processes = world()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -18,6 +17,7 @@ from torch.nn import functional
 from transformers import Trainer, TrainingArguments
 
 from model_wrappers.errors import ConfigError
+from model_wrappers.processes import world
 from model_wrappers.training.batches import IGNORED_LABEL, flatten_batch, pad_batch
 from model_wrappers.training.tokenise import TokenisedRow
 
@@ -27,17 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-__all__ = [
-    "Schedule",
-    "Trained",
-    "distances",
-    "flattening_is_exact",
-    "held_out_loss",
-    "join",
-    "split_batch",
-    "train",
-    "world",
-]
+__all__ = ["Schedule", "Trained", "distances", "flattening_is_exact", "held_out_loss", "split_batch", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -72,34 +62,6 @@ class Trained(NamedTuple):
     model: PreTrainedModel
     metrics: dict[str, float]
     log: list[dict[str, float]]
-
-
-def join() -> None:
-    """Join the other processes that ``torchrun`` started, over NCCL where there are GPUs and over gloo on a CPU.
-
-    lm-eval's own model would not: on a CPU every process of a job then takes itself for the only one.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=not torch.cuda.is_available())
-
-
-def world() -> tuple[int, int]:
-    """Return (rank, world size) as the launcher set them, and check that torch.distributed agrees.
-
-    Raises:
-        ConfigError: the launcher promised more processes than have joined, as ``accelerate launch --cpu`` does.
-    """
-    promised = int(os.environ.get("WORLD_SIZE", "1"))
-    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
-    joined = torch.distributed.get_world_size() if initialised else 1
-    if promised != joined:
-        raise ConfigError(
-            f"WORLD_SIZE={promised} but {joined} process(es) joined torch.distributed: start with `torchrun "
-            "--nproc-per-node=N -m model_wrappers ...`"
-        )
-    return (torch.distributed.get_rank() if initialised else 0), joined
 
 
 def split_batch(

@@ -41,20 +41,23 @@ class _Draws(NamedTuple):
         return float(turns.mean())
 
 
-def power_curve(effects: Sequence[float], budgets: int, seeds: int, **design: Any) -> pd.DataFrame:
+def power_curve(
+    effects: Sequence[float], budgets: int, seeds: int, *, level: float = 0.05, seed: int = 0, **design: Any
+) -> pd.DataFrame:
     """Return the chance of the verdict *turn* when the last budget rises by each of ``effects`` above a plateau.
 
     Args:
         effects: in the unit of ``seed_sd`` and ``document_sd``.
         budgets: number of budgets.
         seeds: seeds per run.
-        **design: as for `minimum_detectable_effect`; ``power`` is not used.
+        level: of the tests.
+        seed: of the simulation.
+        **design: as for `minimum_detectable_effect`, without ``power``.
 
     Returns:
         One row per effect: ``effect``, ``power``.
     """
-    design.pop("power", None)
-    draws = _simulate(_contrasts(budgets, seeds, **design)[0], design.get("level", 0.05), design.get("seed", 0))
+    draws = _simulate(_contrasts(budgets, seeds, **design)[0], level, seed)
     return pd.DataFrame({"effect": list(effects), "power": [draws.power(effect) for effect in effects]})
 
 
@@ -166,11 +169,8 @@ def _contrasts(
     document_sd: float = 0.0,
     paired: bool = True,
     pooled: bool = False,
-    level: float = 0.05,
-    seed: int = 0,
 ) -> tuple[Contrasts, bool]:
     """Return all pairs of budgets of a curve that has exactly these variances, and whether anything is repeated."""
-    del level, seed
     if budgets < 2 or seeds < 1 or runs < 1:
         raise ConfigError(
             f"{budgets} budgets, {runs} runs, {seeds} seeds: a design needs two budgets, a run and a seed"
