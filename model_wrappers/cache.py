@@ -86,14 +86,22 @@ class WeightsCache:
             return found if found is not None else self._create(weights_id, build)
 
     @contextmanager
-    def lock(self, weights_id: str) -> Iterator[None]:
-        """Hold the id's lock, which the system releases if the process dies."""
-        from filelock import FileLock
+    def lock(self, weights_id: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the id's lock, which the system releases if the process dies; yield False if not to be had at once."""
+        from filelock import FileLock, Timeout
 
         with writing(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{weights_id}.lock"):
-            yield
+        held = FileLock(self.root / f".{weights_id}.lock")
+        try:
+            held.acquire(blocking=wait)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            held.release()
 
     def _create(self, weights_id: str, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
         work = self.root / f".{weights_id}.work"
@@ -123,7 +131,8 @@ class WeightsCache:
     def prune(self, *, max_bytes: int = 0, older_than_days: float = 0.0) -> list[Entry]:
         """Remove entries, least recently used first, until the rest fits in ``max_bytes``; return what was removed.
 
-        Entries used within ``older_than_days`` stay whatever the size. Work folders of killed trainings go too.
+        Entries used within ``older_than_days`` stay whatever the size. Work folders of killed trainings go too; those of
+        trainings that run are left alone.
         """
         entries = self.entries()
         total = sum(e.size for e in entries)
@@ -131,14 +140,16 @@ class WeightsCache:
         for entry in entries:
             if total <= max_bytes or time.time() - entry.used < older_than_days * 86400:
                 continue
-            with self.lock(entry.weights_id):
-                total -= entry.size
-                shutil.rmtree(entry.path)
-            removed.append(entry)
+            with self.lock(entry.weights_id, wait=False) as free:
+                if free:
+                    total -= entry.size
+                    shutil.rmtree(entry.path)
+                    removed.append(entry)
         for left in [*self.root.glob(".*.tmp"), *self.root.glob(".*.work")] if self.root.is_dir() else []:
             if time.time() - left.stat().st_mtime >= older_than_days * 86400:
-                with self.lock(left.name[1:].rpartition(".")[0]):
-                    shutil.rmtree(left, ignore_errors=True)
+                with self.lock(left.name[1:].rpartition(".")[0], wait=False) as free:
+                    if free:
+                        shutil.rmtree(left, ignore_errors=True)
         return removed
 
 

@@ -107,3 +107,22 @@ def test_prune_spares_what_was_used_lately(tmp_path):
     cache.get_or_create("h", builder())
     assert cache.prune(older_than_days=1) == []
     assert [e.weights_id for e in cache.prune()] == ["h"]
+
+
+def test_prune_leaves_a_training_that_runs_alone_and_does_not_wait_for_it(tmp_path):
+    cache = WeightsCache(tmp_path)
+
+    def build(folder, work):
+        (work / "state").write_text("step 3")
+        pruning = threading.Thread(target=WeightsCache(tmp_path).prune)
+        pruning.start()
+        pruning.join(timeout=10)
+        assert not pruning.is_alive()
+        assert (work / "state").is_file()
+        assert folder.is_dir()
+        return {}
+
+    assert cache.get_or_create("i", build).meta == {}
+    (tmp_path / ".k.work").mkdir()
+    cache.prune()
+    assert not (tmp_path / ".k.work").exists()
