@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import tempfile
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_wrappers.errors import StoreError
 from overtrain.captured import captured, tail
+from overtrain.launch import run_processes
 from overtrain.outcome import document_columns, metric_rows, training_rows
 from overtrain.store import Store
 from overtrain.weights import note_if_new, release
@@ -104,24 +101,8 @@ def _files(job: Job) -> dict[str, bytes]:
 
 
 def _files_of_processes(job: Job, study: Study) -> dict[str, bytes]:
-    """Run the job under torchrun and read back what its first process wrote.
-
-    Raises:
-        RuntimeError: torchrun failed; its output is in the cell's log.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(study.resources.processes), "-m", "overtrain.process"),
-            *(str(job.file), str(job.root.parent), job.cell.key, scratch),
-        ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # noqa: S603
-        printed = done.stdout.decode("utf-8", "replace")
-        sys.stdout.write(printed)
-        if done.returncode != 0:
-            said = [line for line in printed.splitlines() if line.startswith("error: ")]
-            raise RuntimeError(f"torchrun ended with {done.returncode}: {said[0] if said else 'see log.txt'}")
-        return {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
+    arguments = [str(job.file), str(job.root.parent), job.cell.key]
+    return run_processes("overtrain.process", arguments, study.resources.processes)
 
 
 def _spec(job: Job) -> dict[str, Any]:
