@@ -11,6 +11,7 @@ import yaml
 from model_wrappers.checkpoint import Checkpoint
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
+from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.modifications.base import Modification, registry
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def split_arguments(
         subfolder=str(rest.pop("subfolder", "") or ""),
         tokens=coerce("tokens", rest.pop("tokens", None), int | None),
     )
-    known = own_names | host_arguments(host) | FROM_PRETRAINED | set(CHECKPOINT_ARGUMENTS)
+    known = own_names | host_arguments(host) | FROM_PRETRAINED | {*CHECKPOINT_ARGUMENTS, *GenerateOptions.names()}
     _refuse_unknown([n for n in rest if n not in known], known, own_names, checkpoint)
     return checkpoint, own, rest
 

@@ -16,6 +16,9 @@ from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.arguments import modification, read_recipe, split_arguments
 from model_wrappers.errors import ConfigError, DataError
+from model_wrappers.generation.answers import Answers
+from model_wrappers.generation.options import GenerateOptions
+from model_wrappers.generation.stopping import generate_rows
 from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_id
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.modifications.base import Modification, registry
@@ -24,6 +27,7 @@ from model_wrappers.scoring.rolling import RollingLogLikelihood
 from model_wrappers.twins import twins
 
 if TYPE_CHECKING:
+    import torch
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
 
@@ -36,7 +40,8 @@ class ModifiedLM(HFLM):
     """An lm-eval causal LM whose weights went through an ordered list of modifications.
 
     Arguments are those of lm-eval's ``hf`` model plus the fields of the modification; ``revision``, ``subfolder`` and
-    ``tokens`` (seen in pre-training, where the revision's name does not tell) belong to the checkpoint. Weights that
+    ``tokens`` (seen in pre-training, where the revision's name does not tell) belong to the checkpoint, those of
+    `GenerateOptions` (``generate_backend``, ...) to generating. Weights that
     training produced are always read back from the cache, so a score right after training equals one from the cache
     to the bit; with ``dtype=auto`` they are evaluated in the checkpoint's own dtype, like the base model.
 
@@ -49,6 +54,7 @@ class ModifiedLM(HFLM):
 
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
         arguments = {"pretrained": pretrained} | kwargs
+        self._answers = Answers(self, GenerateOptions.take(arguments))
         chosen = self._choose(arguments)
         kind = chosen if isinstance(chosen, type) else None
         self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
@@ -66,7 +72,11 @@ class ModifiedLM(HFLM):
         self._steps: list[Step] = []
         self._digest = RequestDigest()
         self._hidden_requests = False
+        self._weights_folder: str | None = None
+        self._trust_remote_code = bool(rest.get("trust_remote_code"))
         self._identity_arguments = {k: str(v) for k, v in rest.items() if k not in _WHERE_AND_HOW_FAST}
+        if self._answers.options.generate_backend != "hf":
+            self._identity_arguments["generate_backend"] = self._answers.options.generate_backend
         join()
         super().__init__(
             pretrained=self.checkpoint.location(),
@@ -103,6 +113,7 @@ class ModifiedLM(HFLM):
                 dtype = getattr(self._config, "dtype", None) or "auto"
             kwargs |= {"revision": "main", "subfolder": ""}
             pretrained = str(entry.path)
+            self._weights_folder = pretrained if trained == len(todo) else None
         super()._create_model(pretrained=pretrained, dtype=dtype, **kwargs)
         self._model, steps = apply_in_memory(self.model, self.tokenizer, self.checkpoint, todo[trained:])
         self._steps += steps
@@ -120,9 +131,36 @@ class ModifiedLM(HFLM):
         return [RollingLogLikelihood(v, tokens=n) for v, n in zip(values, counts, strict=True)]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Return one generated continuation per request."""
-        self._note("generate_until", requests)
-        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+        """Return one generated continuation per request; see `model_wrappers.generation` for instructions and vLLM.
+
+        Raises:
+            ConfigError: no template for an instruction, or an argument that cannot be.
+            JudgeError: vLLM did not start or did not answer.
+        """
+        self._note(self._answers.options.request_kind, requests)
+        return self._answers.generate(
+            requests,
+            [step.record for step in self._steps],
+            functools.partial(super().generate_until, disable_tqdm=disable_tqdm),
+            self._weights_folder,
+            trust_remote_code=self._trust_remote_code,
+        )
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
+    ) -> torch.Tensor:
+        return generate_rows(self, context, max_length, stop, **generation_kwargs)
+
+    def _detect_batch_size(self, requests: Any = None, pos: int = 0) -> int:
+        """Return how many rows fit the memory: for generation by the longest prompt with its answer, not by the context.
+
+        A CPU does not run out of memory, it swaps or is killed: there a number is taken instead of found.
+        """
+        if requests is None and self._answers.longest:
+            if self.device.type == "cpu":
+                return min(int(self.max_batch_size), _GENERATED_AT_A_TIME_ON_CPU)
+            requests, pos = [(None, [0] * self._answers.longest, [0])], 0
+        return int(super()._detect_batch_size(requests, pos))
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
         for text, _, continuation in requests:
@@ -178,6 +216,8 @@ class ModifiedLM(HFLM):
             "modifications": self._outcomes(),
             "versions": versions(),
         }
+        if generation := self._answers.describe():
+            info["overtrain"]["generation"] = generation
         return info
 
     def _outcomes(self) -> list[dict[str, Any]]:
@@ -191,6 +231,8 @@ class ModifiedLM(HFLM):
             return m.describe() | {"identity": True, "metrics": {}}
         return m.describe() | {"metrics": step.metrics} | {k: v for k, v in step.record.items() if k != "training_log"}
 
+
+_GENERATED_AT_A_TIME_ON_CPU = 16
 
 # Arguments of HFLM that change neither scores nor weights: they are not part of what --use_cache distinguishes.
 _WHERE_AND_HOW_FAST = frozenset(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.identity import digest
+from overtrain.reference import TASK, reference_cell
 from overtrain.study import BASE, Evaluation, Point, Study
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["Cell", "expand", "select_cells"]
+__all__ = ["Cell", "expand", "seeded", "select_cells"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Cell:
         evaluation: how.
         base: of a checkpoint that was tuned elsewhere, what it was made from.
         fields: further columns of a checkpoint that was tuned elsewhere.
+        curve: whether it is a point of the study's curves; a reference with a seed of its own is none.
     """
 
     point: Point
@@ -43,6 +45,7 @@ class Cell:
     evaluation: Evaluation
     base: Point | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    curve: bool = True
 
     @functools.cached_property
     def spec(self) -> dict[str, Any]:
@@ -109,24 +112,34 @@ def expand(study: Study) -> list[Cell]:
     """Return the cells of ``study``, checkpoint by checkpoint, its base cell first.
 
     A modification at its neutral values is the identity: its cell is the base cell. Cells with the same key are one, the
-    first one's labels stay.
+    first one's labels stay. A reference of AlpacaEval with a seed of its own comes last. Cells that are not tuned answer no
+    instructions, unless ``metadata`` names a template: there would be none to write the prompt with.
+
+    Raises:
+        ConfigError: without the instructions such cells have nothing left to measure.
     """
     cells: dict[str, Cell] = {}
     for cell in _all(study):
+        cells.setdefault(cell.key, cell)
+    for cell in reference_cell(study, list(cells.values())):
         cells.setdefault(cell.key, cell)
     return list(cells.values())
 
 
 def _all(study: Study) -> Iterator[Cell]:
-    common: dict[str, Any] = {"tasks": study.tasks, "evaluation": study.evaluation}
+    common: dict[str, Any] = {"evaluation": study.evaluation}
+    untuned = _untuned_tasks(study)
     for point in study.points:
-        yield Cell(point=point, variant=BASE, **common)
+        yield Cell(point=point, variant=BASE, tasks=untuned, **common)
         for variant in study.variants:
             for steps in variant.grid:
                 for seed in variant.seeds:
-                    seeded = tuple(_seeded(m, seed) for m in steps if not m.is_neutral())
-                    if seeded:
-                        yield Cell(point=point, variant=variant.name, modifications=seeded, seed=seed, **common)
+                    own = tuple(seeded(m, seed) for m in steps if not m.is_neutral())
+                    if own:
+                        tasks = study.tasks if any(m.materialise for m in own) else untuned
+                        yield Cell(
+                            point=point, variant=variant.name, modifications=own, seed=seed, tasks=tasks, **common
+                        )
         for tuned in study.tuned:
             if tuned.base.spec() == point.spec():
                 yield Cell(
@@ -135,8 +148,22 @@ def _all(study: Study) -> Iterator[Cell]:
                     seed=tuned.seed,
                     base=tuned.base,
                     fields=tuned.fields,
+                    tasks=study.tasks,
                     **common,
                 )
+
+
+def _untuned_tasks(study: Study) -> tuple[str, ...]:
+    """Return what a cell measures that is not tuned."""
+    if study.evaluation.metadata.get("template"):
+        return study.tasks
+    left = tuple(task for task in study.tasks if task != TASK)
+    if not left:
+        raise ConfigError(
+            f"tasks: {TASK} alone leaves checkpoints that are not tuned with nothing to measure; add a task that they can "
+            "do, such as overtrain_text, or name a template for them: evaluation: {metadata: {template: alpaca}}"
+        )
+    return left
 
 
 def select_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -164,7 +191,7 @@ def select_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     return [c for c in cells if c.key in chosen]
 
 
-def _seeded(modification: Modification, seed: int) -> Modification:
+def seeded(modification: Modification, seed: int) -> Modification:
     """Return the modification with the cell's seed; one that the file gives (other than the default 0) stays."""
     return modification if modification.seed != 0 else dataclasses.replace(modification, seed=seed)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from model_wrappers.errors import OvertrainError
+from overtrain.cli_judging import add_judging
 
 __all__ = ["app", "main"]
 
@@ -153,13 +154,17 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A study's folder, as sweep left it.", metavar="RUNS/STUDY")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     form: Annotated[
-        Literal["every_eval_ever", "lm_eval"], typer.Option(help="lm_eval is a folder as leaderboards read it.")
+        Literal["every_eval_ever", "lm_eval", "alpaca_eval"],
+        typer.Option(help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study."),
     ] = "every_eval_ever",
 ) -> None:
     """Export a study."""
     from overtrain.report.export import export as write
 
     typer.echo(f"exported: {write(folder, out, form=form)}")
+
+
+add_judging(app)
 
 
 @app.command(

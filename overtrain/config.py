@@ -1,9 +1,9 @@
 """A study's YAML file: read strictly, with every error at once.
 
 Keys: ``name``, ``description``, ``checkpoints``, ``modifications``, ``seeds``, ``tasks``, ``evaluation``, ``select``,
-``primary``, ``plateau_margin``, ``keep_weights``, ``resources``, and ``include`` (other files to lay this one on). A list is a
-grid axis, except where the field itself is a list. Tokens are integers (``2_353_000_000_000`` reads well), learning rates are
-as written.
+``reference``, ``judge``, ``primary``, ``plateau_margin``, ``keep_weights``, ``resources``, and ``include`` (other files to lay
+this one on). A list is a grid axis, except where the field itself is a list. Tokens are integers (``2_353_000_000_000`` reads
+well), learning rates are as written.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from model_wrappers.errors import ConfigError, close_match
+from overtrain.config_alpaca_eval import check_answers, read_judge, read_reference, read_select
 from overtrain.config_checkpoints import read_checkpoints
 from overtrain.config_modifications import read_variants
-from overtrain.study import BASE, LADDER_TEXT, Evaluation, Keep, Primary, Resources, Select, Study
+from overtrain.study import BASE, LADDER_TEXT, Evaluation, Keep, Primary, Resources, Study
 from overtrain.yaml_lines import Reader, compose
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["find_preset", "load_study", "preset_names"]
 
 _KEYS = (
-    *("name", "description", "checkpoints", "modifications", "seeds", "tasks", "evaluation", "select", "primary"),
-    *("plateau_margin", "keep_weights", "resources"),
+    *("name", "description", "checkpoints", "modifications", "seeds", "tasks", "evaluation", "select"),
+    *("reference", "judge", "primary", "plateau_margin", "keep_weights", "resources"),
 )
 _EVALUATION = (
     *("limit", "num_fewshot", "dtype", "metadata", "text_file", "include_path", "batch_size", "device", "samples"),
-    "trust_remote_code",
+    *("trust_remote_code", "generate_backend"),
 )
 
 
@@ -59,13 +60,16 @@ def load_study(file: str | Path) -> Study:
         seeds=seeds,
         tasks=tasks,
         evaluation=_with_text(reader, top.get("tasks"), tasks, evaluation, points),
-        select=_select(reader, top.get("select")),
+        select=read_select(reader, top.get("select"), tasks),
+        reference=read_reference(reader, top.get("reference")),
+        judge=read_judge(reader, top.get("judge"), tasks),
         primary=_primary(reader, top.get("primary"), variants, tuned, points),
         plateau_margin=reader.number(top.get("plateau_margin"), "plateau_margin", float, 0.0),
         keep_weights=reader.value(top.get("keep_weights"), "keep_weights", Keep, "none"),
         resources=_resources(reader, top.get("resources")),
         file=path,
     )
+    check_answers(reader, top, study)
     reader.finish(path)
     return study
 
@@ -91,12 +95,15 @@ def find_preset(name: str | Path) -> Path:
 
 
 def preset_names() -> list[str]:
-    """Return the presets of this installation, e.g. ``micro/demo``; what lies in a folder ``_parts`` is only included."""
+    """Return the presets of this installation, e.g. ``micro/demo``.
+
+    What lies in a folder ``_parts`` is only included; ``alpaca_eval`` holds files of that program.
+    """
     found = {
         str(file.relative_to(folder).with_suffix(""))
         for folder in _preset_folders()
         for file in folder.rglob("*.yaml")
-        if file.parent.name != "_parts"
+        if {"_parts", "alpaca_eval"}.isdisjoint(file.relative_to(folder).parts)
     }
     return sorted(found)
 
@@ -169,6 +176,7 @@ def _evaluation(reader: Reader, node: yaml.Node | None, file: Path) -> Evaluatio
         device=reader.value(found.get("device"), "device", str | None),
         samples=reader.value(found.get("samples"), "samples", bool, False),
         trust_remote_code=reader.value(found.get("trust_remote_code"), "trust_remote_code", bool, False),
+        generate_backend=reader.value(found.get("generate_backend"), "generate_backend", Literal["hf", "vllm"], "hf"),
     )
 
 
@@ -204,16 +212,6 @@ def _with_text(
     if node is not None and points:
         reader.problem(node, "overtrain_text: needs a text; give evaluation: {text_file: FILE}")
     return evaluation
-
-
-def _select(reader: Reader, node: yaml.Node | None) -> Select:
-    if node is None:
-        return Select()
-    found = reader.mapping(node, "select", ("metric", "task"), ("metric",))
-    return Select(
-        metric=reader.value(found.get("metric"), "select.metric", str, "validation_loss"),
-        task=reader.value(found.get("task"), "select.task", str, "training"),
-    )
 
 
 def _primary(

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from overtrain.reference import TASK
+
 if TYPE_CHECKING:
     from model_wrappers.modifications.base import Modification
     from overtrain.cells import Cell
     from overtrain.study import Point
 
-__all__ = ["Machine", "evaluation_tokens", "machine_for", "parameters", "training_tokens"]
+__all__ = ["Machine", "evaluation_tokens", "generated_tokens", "machine_for", "parameters", "training_tokens"]
 
 _PARAMETERS = {
     "allenai/OLMo-1B-hf": 1.18e9,
@@ -49,25 +51,35 @@ _GROUPS = {
     "overtrain_core8": tuple(f"overtrain_{name}" for name in _CORE8),
     "overtrain_ten": tuple(f"overtrain_{name}" for name in (*_CORE8, "openbookqa", "mmlu")),
 }
+_ANSWERS = (805, 400)  # instructions of AlpacaEval, tokens per answer (assumed)
 _BYTES_PER_TOKEN = 4.0
 _LADDER_TEXT_TOKENS = 128 * 600 / 1.9
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What an estimate of time assumes: operations per second in practice, and seconds per cell beside them."""
+    """What an estimate of time assumes: operations and generated tokens per second in practice, and seconds per cell."""
 
     name: str
     flops: float
     seconds_per_cell: float
     assumption: str
+    generated_per_second: float
 
 
 _GPU = Machine(
-    "GPU", 3.5e14, 60.0, "one H100 at 35% of its 989 TFLOP/s in bfloat16, and a minute per cell to load and save"
+    "GPU",
+    3.5e14,
+    60.0,
+    "one H100 at 35% of its 989 TFLOP/s in bfloat16, and a minute per cell to load and save",
+    3e3,  # (assumed) batches of answers by transformers; vLLM is faster
 )
 _CORE = Machine(
-    "CPU core", 2e10, 1.0, "tiny models at 20 GFLOP/s (measured with 25,000 parameters), and a second per cell"
+    "CPU core",
+    2e10,
+    1.0,
+    "tiny models at 20 GFLOP/s (measured with 25,000 parameters), and a second per cell",
+    3e3,  # (assumed)
 )
 
 
@@ -129,6 +141,8 @@ def evaluation_tokens(cell: Cell) -> tuple[float, list[str]]:
             total += _text_tokens(cell)
             continue
         for name in _GROUPS.get(task, (task,)):
+            if name == TASK:
+                continue
             if name not in _TASKS:
                 unknown.append(name)
                 continue
@@ -137,6 +151,12 @@ def evaluation_tokens(cell: Cell) -> tuple[float, list[str]]:
                 documents = int(cell.evaluation.metadata.get("documents") or documents)
             total += min(documents, cell.evaluation.limit or documents) * tokens
     return total, unknown
+
+
+def generated_tokens(cell: Cell) -> float:
+    """Return the tokens that a cell generates; they take the time of their steps, not of their operations."""
+    documents, tokens = _ANSWERS
+    return float(min(documents, cell.evaluation.limit or documents) * tokens) if TASK in cell.tasks else 0.0
 
 
 def _text_tokens(cell: Cell) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from overtrain.cells import expand
 from overtrain.config import load_study
-from overtrain.costs import evaluation_tokens, machine_for, parameters, training_tokens
+from overtrain.costs import evaluation_tokens, generated_tokens, machine_for, parameters, training_tokens
 from overtrain.study import Study
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class ValidationReport:
         pretraining_tokens: of ladders, all runs.
         training_tokens: of fine-tuning, all cells.
         evaluation_tokens: scored, all cells.
+        generated_tokens: of answers, all cells.
         flops: 6 x parameters x tokens for training, 2 x for scoring.
         disk_bytes: downloads, results, and the tuned weights that are there at a time.
         hours: of one ``machine``.
@@ -68,6 +69,7 @@ class ValidationReport:
     pretraining_tokens: float = 0.0
     training_tokens: float = 0.0
     evaluation_tokens: float = 0.0
+    generated_tokens: float = 0.0
     flops: float = 0.0
     disk_bytes: float = 0.0
     hours: float = 0.0
@@ -100,7 +102,9 @@ class ValidationReport:
             lines.append(f"variant {variant.name}: {count} cells; {axes}; seeds {_values(variant.seeds)}")
         tokens = (self.pretraining_tokens, self.training_tokens, self.evaluation_tokens)
         parts = zip(map(_many, tokens), ("pre-training", "fine-tuning", "scoring"), strict=True)
-        lines.append("tokens: " + ", ".join(f"{number} of {what}" for number, what in parts))
+        said = [f"{number} of {what}" for number, what in parts]
+        said += [f"{_many(self.generated_tokens)} of answers"] if self.generated_tokens else []
+        lines.append(f"tokens: {', '.join(said)}")
         lines.append(f"cost: {self.cost} ({self.flops:.1e} FLOP; {self.assumption})")
         lines += [f"not counted: {text}" for text in self.unknown]
         lines += [_seen(d) for d in self.detectable]
@@ -128,7 +132,8 @@ def validate(file: str | Path | Study) -> ValidationReport:
     sizes = [size for p in study.points if (size := parameters(p)) is not None]
     machine = machine_for(sizes)
     report.machine, report.assumption = machine.name, machine.assumption
-    report.hours = (report.flops / machine.flops + machine.seconds_per_cell * len(cells)) / 3600
+    generating = report.generated_tokens / machine.generated_per_second
+    report.hours = (report.flops / machine.flops + machine.seconds_per_cell * len(cells) + generating) / 3600
     report.disk_bytes = _disk(report, cells, sizes)
     report.unknown = list(unknown)
     report.detectable = _detectable(study)
@@ -157,6 +162,7 @@ def _add(report: ValidationReport, cell: Cell, unknown: dict[str, None]) -> None
     report.trained += any(m.materialise for m in cell.modifications)
     report.training_tokens += trained
     report.evaluation_tokens += scored
+    report.generated_tokens += generated_tokens(cell)
     report.flops += (size or 0.0) * (6 * trained + 2 * scored)
 
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_wrappers.errors import ConfigError, DataError, close_match
+from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.identity import RequestDigest
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Outcome(NamedTuple):
     means: frozenset[tuple[str, str]]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def session(tasks: tuple[str, ...], settings: str, sign: str) -> Session:  # noqa: ARG001
     """Return the process's session for ``tasks``; requests are built once, and again when the rows have changed.
 
@@ -87,9 +88,11 @@ class Session:
     def requests(self) -> dict[str, str]:
         """Task -> sha256 of everything that a model will be asked, as the model itself will compute it."""
         digest = RequestDigest()
+        generated = GenerateOptions(generate_backend=self._settings.get("generate_backend", "hf")).request_kind
         for task in self._loaded["tasks"].values():
             for request in task.instances:
-                digest.add(request.request_type, [request])
+                kind = generated if request.request_type == "generate_until" else request.request_type
+                digest.add(kind, [request])
         return digest.by_task()
 
     def evaluate(self, job: Job) -> Outcome:
@@ -143,6 +146,7 @@ class Session:
             batch_size=job.cell.evaluation.batch_size,
             device=job.cell.evaluation.device or _device(),
             trust_remote_code=job.cell.evaluation.trust_remote_code,
+            generate_backend=job.cell.evaluation.generate_backend,
             **where,
         )
 

@@ -80,7 +80,7 @@ class Plan:
 def settings_of(cell: Cell, text: str | None) -> str:
     """Return what decides a cell's requests beyond its tasks, as JSON."""
     evaluation = cell.evaluation
-    settings = {
+    settings: dict[str, Any] = {
         "limit": evaluation.limit,
         "num_fewshot": evaluation.num_fewshot,
         "dtype": evaluation.dtype,
@@ -88,4 +88,6 @@ def settings_of(cell: Cell, text: str | None) -> str:
         "include_path": evaluation.include_path,
         "text_file": text,
     }
+    if evaluation.generate_backend != "hf":
+        settings["generate_backend"] = evaluation.generate_backend
     return json.dumps(settings, sort_keys=True)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import StoreError
+from overtrain.reference import generates
 from overtrain.store import write_whole
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def write_manifest(study: Study, cells: Sequence[Cell], plan: Plan, root: Path) 
                 "modification": cell.modification,
                 "seed": cell.seed,
                 "fields": cell.columns(),
+                **({"answers": True} if generates(cell) else {}),
+                **({} if cell.curve else {"reference_only": True}),
             }
         )
     content = {"format": 1, "study": study.describe(), "cells": entries, "same": same}

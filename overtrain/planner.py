@@ -50,7 +50,8 @@ class Planner:
         self._recalled = _recall(self._path)
         self._changed = False
         self._rows: dict[str, tuple[dict[str, Any], set[str]]] = {}
-        self._signs: dict[Any, str] = {}
+        self._signs: dict[tuple[str, ...], str] = {}
+        self._data: dict[tuple[Any, ...], str] = {}
 
     def plan(self, cells: Sequence[Cell], *, compute: bool = True) -> Plan:
         """Return a job per cell, one where several cells turn out to be the same weights and requests.
@@ -85,6 +86,8 @@ class Planner:
         if compute:
             _refuse_duplicates(list(self._places.values()))
         if self._changed:
+            used = set(self._signs.values())
+            self._recalled["requests"] = {s: r for s, r in self._recalled["requests"].items() if s in used}
             write_whole(self._path, json.dumps(self._recalled).encode())
         return Plan(list(jobs.values()), problems)
 
@@ -97,7 +100,7 @@ class Planner:
             weights_id=weights["weights_id"],
             tuned_id=weights["tuned_id"],
             requests=requests,
-            sign=self._signs["tasks"],
+            sign=self._sign(cell),
             dtype=weights["dtype"],
             reuse_base=share and not _trained(cell),
             root=self._root,
@@ -110,17 +113,21 @@ class Planner:
 
     def _requests(self, cell: Cell, *, compute: bool) -> dict[str, str] | None:
         text = self._text_of(cell)
-        if "tasks" not in self._signs:  # the same for every cell of a study
-            self._signs["tasks"] = task_witness(cell, text)
-        sign = self._signs["tasks"]
+        sign = self._sign(cell)
         known = self._recalled["requests"].get(sign)
         if known is None and compute:
             from overtrain.evaluate import session
 
             known = session(cell.tasks, settings_of(cell, text), sign).requests
-            self._recalled["requests"] = {sign: known}
+            self._recalled["requests"][sign] = known
             self._changed = True
         return known
+
+    def _sign(self, cell: Cell) -> str:
+        """Return the witness of a cell's tasks: the same for every cell of a study that has the same tasks."""
+        if cell.tasks not in self._signs:
+            self._signs[cell.tasks] = task_witness(cell, self._text_of(cell))
+        return self._signs[cell.tasks]
 
     def _weights(self, cell: Cell, place: _Place, *, compute: bool) -> dict[str, Any] | None:
         """Return weights_id, tuned_id and dtype of a cell.
@@ -129,9 +136,9 @@ class Planner:
             OvertrainError: the checkpoint cannot be had, or its training data cannot be read.
         """
         names = tuple(getattr(m, "data", None) for m in cell.modifications)
-        if names not in self._signs:
-            self._signs[names] = data_witness(cell)
-        witness = digest([place.witness, self._signs[names], cell.evaluation.dtype])
+        if names not in self._data:
+            self._data[names] = data_witness(cell)
+        witness = digest([place.witness, self._data[names], cell.evaluation.dtype])
         known = self._recalled["weights"].get(cell.key)
         if known is not None and known["witness"] == witness:
             return dict(known)

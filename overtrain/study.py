@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -15,10 +15,12 @@ __all__ = [
     "BASE",
     "LADDER_TEXT",
     "Evaluation",
+    "Judge",
     "Keep",
     "LadderRun",
     "Point",
     "Primary",
+    "Reference",
     "Resources",
     "Select",
     "Study",
@@ -135,8 +137,9 @@ class Evaluation:
         include_path: a folder of further task YAMLs.
         batch_size: per forward, or ``auto``; changes no score beyond rounding.
         device: torch device; default an accelerator where there is one.
-        samples: keep lm-eval's samples (texts and answers) of every document.
+        samples: keep lm-eval's samples (texts and answers) of every document; those of tasks that generate are always kept.
         trust_remote_code: run code that a repository brings along.
+        generate_backend: who generates text: lm-eval's own model, or vLLM with the weights.
     """
 
     limit: int | None = None
@@ -149,19 +152,69 @@ class Evaluation:
     device: str | None = None
     samples: bool = False
     trust_remote_code: bool = False
+    generate_backend: Literal["hf", "vllm"] = "hf"
 
     def spec(self) -> dict[str, Any]:
         """Return what decides scores, as JSON data."""
         names = ("limit", "num_fewshot", "dtype", "metadata", "text_file", "include_path")
-        return {name: getattr(self, name) for name in names}
+        generated = {} if self.generate_backend == "hf" else {"generate_backend": self.generate_backend}
+        return {name: getattr(self, name) for name in names} | generated
 
 
 @dataclass(frozen=True, kw_only=True)
 class Select:
-    """What selects the learning rate: a metric of ``task``, by default of the training itself."""
+    """What selects the learning rate: a metric of ``task``, by default of the training itself.
+
+    Attributes:
+        metric: of ``task``.
+        task: ``training``, or one of the study's.
+        how: ``metric``: by that metric; ``cross_fit``: by AlpacaEval's win rate, which is itself reported on the half of the
+            instructions that did not select; ``reported``: by the win rate that is reported, which biases it.
+    """
 
     metric: str = "validation_loss"
     task: str = "training"
+    how: Literal["metric", "cross_fit", "reported"] = "metric"
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON data; ``how`` only where it is not by a plain metric."""
+        return {"task": self.task, "metric": self.metric} | ({} if self.how == "metric" else {"how": self.how})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Which cell AlpacaEval's answers are compared with; what is None is the default's, see `overtrain.reference`.
+
+    Attributes:
+        checkpoint: label or tokens.
+        learning_rate: one of the grid.
+        seed: one of the variant's, or another: that cell is then trained for its answers alone and is on no curve.
+        variant: of the study; the others keep their defaults.
+    """
+
+    checkpoint: str | int | None = None
+    learning_rate: float | None = None
+    seed: int | None = None
+    variant: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Who judges AlpacaEval's answers, where the command line does not say.
+
+    Attributes:
+        url: of an OpenAI-compatible server, up to ``/v1``.
+        model: that it serves.
+        orders: ``both`` orders of each pair, or AlpacaEval's own seeded ``one``.
+        max_missing: share of a cell's verdicts that may be missing.
+        concurrency: requests under way at a time.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    orders: Literal["both", "one"] = "both"
+    max_missing: float = 0.01
+    concurrency: int = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +266,8 @@ class Study:
     tasks: tuple[str, ...]
     evaluation: Evaluation
     select: Select
+    reference: Reference | None = None
+    judge: Judge | None = None
     primary: Primary | None
     plateau_margin: float | None
     keep_weights: Keep
@@ -229,7 +284,9 @@ class Study:
             "seeds": list(self.seeds),
             "variants": {v.name: {k: list(values) for k, values in v.axes.items()} for v in self.variants},
             "budgets": sorted({p.tokens for p in self.points}),
-            "select": {"task": self.select.task, "metric": self.select.metric},
+            "select": self.select.describe(),
+            "reference": None if self.reference is None else asdict(self.reference),
+            "judge": None if self.judge is None else asdict(self.judge),
             "primary": None
             if primary is None
             else {

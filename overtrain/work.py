@@ -76,7 +76,8 @@ def files_of(outcome: Outcome, *, samples: bool) -> dict[str, bytes]:
 
     Args:
         outcome: what was measured.
-        samples: keep lm-eval's samples too, one JSON object per line and document.
+        samples: keep lm-eval's samples too, one JSON object per line and document. Those of tasks that generate are kept in
+            any case: the texts are what these tasks are for.
     """
     trained = training_rows([step["metrics"] for step in outcome.steps])
     documents = document_columns(outcome.samples, lambda task, metric: (task, metric) in outcome.means)
@@ -87,9 +88,11 @@ def files_of(outcome: Outcome, *, samples: bool) -> dict[str, bytes]:
         "training_log.json": _json(outcome.steps),
         "environment.json": _json(outcome.environment),
     }
-    if samples:
-        for task, logged in outcome.samples.items():
-            files[f"samples_{task}.jsonl"] = b"".join(_json(s, indent=None) + b"\n" for s in logged)
+    kinds = {task: config.get("output_type") for task, config in outcome.results.get("configs", {}).items()}
+    for task, logged in outcome.samples.items():
+        if samples or kinds.get(task) == "generate_until":
+            ordered = sorted(logged, key=lambda s: s["doc_id"])  # several processes return theirs in turn
+            files[f"samples_{task}.jsonl"] = b"".join(_json(s, indent=None) + b"\n" for s in ordered)
     return files
 
 

@@ -10,17 +10,16 @@ the learning rate".)
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model_wrappers.errors import DataError
-from overtrain.analysis.bootstrap import unit_residuals
-from overtrain.analysis.contrasts import combine, divide, pairs, unit_variance
-from overtrain.analysis.inflection import LEVEL, CurveTests, selections
+from overtrain.analysis.inflection import LEVEL, CurveTests
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import COLUMNS, per_group, require
 from overtrain.analysis.optima import rate_table
+from overtrain.analysis.reselect import Block, Design, Fold, null_of
 from overtrain.analysis.verdict import judge
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from overtrain.analysis.layout import Array, Layout
-
-__all__ = ["at_tuned_rates", "tuned_verdict"]
+__all__ = ["at_tuned_rates", "block_of", "rates_of", "repeated", "tuned_verdict", "without_empty"]
 
 _REPLICATES = 2_000
 
@@ -61,33 +58,6 @@ def at_tuned_rates(frame: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame
     return tuned
 
 
-class _Grid(NamedTuple):
-    """Cells of all rates. B budgets, L rates, U units (runs where there are several, else seeds).
-
-    Attributes:
-        selection: selection metric, shape (B, L, U).
-        target: reported metric, shape (B, L, U).
-        by_unit: whether each unit selects for itself (a run is a checkpoint of its own; seeds are averaged first).
-        residuals: of the documents, shape (B * L, documents), None without.
-        covariance: of the documents, shape (B, L, B, L).
-        tuned: the curve at the selected rates.
-    """
-
-    selection: Array
-    target: Array
-    by_unit: bool
-    residuals: Array | None
-    covariance: Array
-    tuned: Layout
-
-    def choose(self, selection: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
-        """Return the index of the best rate, shape (..., B, U), for a selection metric of shape (..., B, L, U)."""
-        if self.by_unit:
-            return np.asarray(selection.argmin(axis=-2))
-        best = selection.mean(axis=-1).argmin(axis=-1)
-        return np.broadcast_to(best[..., None], (*best.shape, selection.shape[-1]))
-
-
 def tuned_verdict(
     frame: pd.DataFrame,
     selection: pd.DataFrame,
@@ -95,6 +65,8 @@ def tuned_verdict(
     *,
     margin: float | None = None,
     by: Sequence[str] = (),
+    scores: pd.DataFrame | None = None,
+    itself: bool = False,
     quantity: str = "loss at the tuned learning rate",
     replicates: int = _REPLICATES,
     seed: int = 0,
@@ -106,7 +78,10 @@ def tuned_verdict(
         selection: as for `overtrain.analysis.optima.rate_table`.
         level: of every test.
         margin: see `overtrain.analysis.verdict.verdict`.
-        by: columns that name a curve, in both frames.
+        by: columns that name a curve, in all frames.
+        scores: long form of the selection metric with ``learning_rate``, where documents select: they are drawn too.
+        itself: the selection metric is the mean of ``frame``'s own documents. The curve is then biased towards better; what
+            selects and is reported is drawn once.
         quantity: for the sentence.
         replicates: of the bootstrap.
         seed: of the bootstrap.
@@ -120,98 +95,84 @@ def tuned_verdict(
     """
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
-        mine = selection
+        mine, documents = selection, scores
         for column in by:
             mine = mine[mine[column] == part[column].iloc[0]]
-        grid = _grid(part, mine)
-        null, moved = _null(grid, np.random.default_rng(seed), replicates)
-        tests = CurveTests(grid.tuned, level, seed=seed, null_maxima=null)
+            documents = None if documents is None else documents[documents[column] == part[column].iloc[0]]
+        design = _design(part, mine, documents, itself=itself)
+        null, moved = null_of(design, np.random.default_rng(seed), replicates)
+        tests = CurveTests(design.tuned, level, seed=seed, null_maxima=null)
         return judge(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
 
     return per_group(frame, by, one)
 
 
-def _grid(frame: pd.DataFrame, selection: pd.DataFrame) -> _Grid:
-    require(frame, [*COLUMNS, "learning_rate"])
-    require(selection, ["budget", "run", "seed", "learning_rate", "value"])
-    frame, selection = (part.assign(seed=part["seed"].astype("Int64").fillna(-1)) for part in (frame, selection))
-    frame, empty = _without_empty(frame)
+def rates_of(frame: pd.DataFrame, selection: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Return the rates with a result and a selection metric in every cell of ``frame``, and the others.
+
+    Raises:
+        DataError: there is no such rate.
+    """
     cell = ["budget", "run", "seed"]
     wanted = len(frame[cell].drop_duplicates())
     scored = frame.dropna(subset=["y"])[[*cell, "learning_rate"]].drop_duplicates()
-    selected = selection.dropna(subset=["value"])[[*cell, "learning_rate", "value"]]
-    both = scored.merge(selected, on=[*cell, "learning_rate"])
+    both = scored.merge(selection.dropna(subset=["value"])[[*cell, "learning_rate"]], on=[*cell, "learning_rate"])
     counts = both.groupby("learning_rate").size()
     rates = sorted(counts.index[counts == wanted])
-    gone = sorted(set(frame["learning_rate"].dropna()) - set(rates))
     if not rates:
         raise DataError("no learning rate has a result and a selection metric in every cell; run the missing cells")
-    both = both[both["learning_rate"].isin(rates)].sort_values([*cell, "learning_rate"])
-    kept = frame[frame["learning_rate"].isin(rates)]
-    order = {budget: place for place, budget in enumerate(sorted(set(kept["budget"])))}
-    place = {rate: index for index, rate in enumerate(rates)}
+    return rates, sorted(set(frame["learning_rate"].dropna()) - set(rates))
 
-    def coded(part: pd.DataFrame) -> pd.DataFrame:
-        code = part["budget"].map(order) * len(rates) + part["learning_rate"].map(place)
-        return part.assign(budget=code.astype(int))
 
-    target = assemble(coded(kept))
-    marks = coded(both).assign(y=both["value"], document=None, weight=1.0)
-    shape = (len(order), len(rates), target.cells.shape[1])
-    if shape[2] == 1:
+def block_of(frame: pd.DataFrame, rates: Sequence[float], budgets: Sequence[int]) -> tuple[Block, int]:
+    """Return the long form of all ``rates`` as a block, and its number of pre-training runs."""
+    order, place = ({name: index for index, name in enumerate(names)} for names in (budgets, rates))
+    code = frame["budget"].map(order) * len(rates) + frame["learning_rate"].map(place)
+    layout = assemble(frame.assign(budget=code.astype(int)))
+    return Block.of(layout, len(budgets), len(rates)), layout.n_runs
+
+
+def repeated(block: Block) -> None:
+    """Check that there is something to resample.
+
+    Raises:
+        DataError: one run with one seed.
+    """
+    if block.cells.shape[-1] == 1:
         raise DataError("one run with one seed leaves nothing to resample; tune over at least two seeds")
-    chosen_rows = at_tuned_rates(kept, selection[selection["learning_rate"].isin(rates)])
-    tuned = assemble(chosen_rows)
-    notes = [f"learning rate {rate:g} left out: missing cells" for rate in gone]
-    return _Grid(
-        selection=assemble(marks).cells.reshape(shape),
-        target=target.cells.reshape(shape),
-        by_unit=target.n_runs > 1,
-        residuals=target.residuals,
-        covariance=target.covariance.reshape(shape[:2] * 2),
-        tuned=replace(tuned, missing=(*empty, *notes, *tuned.missing)),
-    )
 
 
-def _without_empty(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def without_empty(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return ``frame`` without the budgets that have no result, seeds as integers, and what was left out in words."""
     full = set(frame.dropna(subset=["y"])["budget"])
     empty = sorted(set(frame["budget"]) - full)
-    return frame[frame["budget"].isin(full)], [f"budget {b} has no result" for b in empty]
+    kept = frame[frame["budget"].isin(full)]
+    return kept.assign(seed=kept["seed"].astype("Int64").fillna(-1)), [f"budget {b} has no result" for b in empty]
 
 
-def _null(grid: _Grid, rng: np.random.Generator, replicates: int) -> tuple[Array, float]:
-    """Return `CurveTests.null_maxima` and the share of replicates that select another rate."""
-    budgets, rates, units = grid.target.shape
-    layout = grid.tuned
-    weights, _ = pairs(budgets)
-    shape = (replicates, budgets, units)
-    from_budget, from_unit = rng.integers(0, budgets, shape), rng.integers(0, units, shape)
-    drawn = [_resample(part, from_budget, from_unit) for part in (grid.selection, grid.target)]
-    chosen = grid.choose(drawn[0])
-    cells = np.take_along_axis(drawn[1], chosen[:, :, None, :], axis=2)[:, :, 0, :]
-    moved = float((chosen != grid.choose(grid.selection)).any(axis=(1, 2)).mean())
-    shift = cells.mean(axis=-1) - layout.means
-    share = (chosen[..., None] == np.arange(rates)).mean(axis=2)  # (n, B, L): of the units that chose a rate
-    variance = unit_variance(cells, paired=layout.paired, pooled=False)[0] / units
-    documents = np.zeros((replicates, len(weights)))
-    if grid.residuals is not None:
-        count = grid.residuals.shape[1]
-        times = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
-        by_rate = (times @ grid.residuals.T / count).reshape(replicates, budgets, rates)
-        shift = shift + (share * by_rate).sum(axis=2)
-        covariance = np.einsum("nbl,blcm,ncm->nbc", share, grid.covariance, share, optimize=True)
-        documents = np.einsum("kb,nbc,kc->nk", weights, covariance, weights, optimize=True)
-    errors = np.sqrt(combine(variance @ (weights**2).T, documents, weights**2 @ layout.interaction))
-    t = divide(shift @ weights.T, errors)
-    return np.stack([(t[:, rows] * signs).max(axis=1) for rows, signs in selections(budgets)], axis=1), moved
-
-
-def _resample(
-    values: Array,
-    from_budget: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    from_unit: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-) -> Array:
-    """Return fitted values (budget plus unit, per rate) with residuals of other budgets and units, shape (n, B, L, U)."""
-    fitted = values.mean(axis=2, keepdims=True) + values.mean(axis=0) - values.mean(axis=(0, 2), keepdims=True)
-    residuals = np.stack([unit_residuals(values[:, rate], paired=True) for rate in range(values.shape[1])], axis=1)
-    return np.asarray(fitted + residuals[from_budget, :, from_unit].transpose(0, 1, 3, 2))
+def _design(frame: pd.DataFrame, selection: pd.DataFrame, scores: pd.DataFrame | None, *, itself: bool) -> Design:
+    require(frame, [*COLUMNS, "learning_rate"])
+    require(selection, ["budget", "run", "seed", "learning_rate", "value"])
+    frame, empty = without_empty(frame)
+    selection = selection.assign(seed=selection["seed"].astype("Int64").fillna(-1))
+    cell = ["budget", "run", "seed", "learning_rate"]
+    rates, gone = rates_of(frame, selection)
+    kept = frame[frame["learning_rate"].isin(rates)]
+    budgets = sorted(set(kept["budget"]))
+    mine = selection[selection["learning_rate"].isin(rates)]
+    reported, runs = block_of(kept, rates, budgets)
+    repeated(reported)
+    tuned = assemble(at_tuned_rates(kept, mine))
+    notes = [f"learning rate {rate:g} left out: missing cells" for rate in gone]
+    blocks: tuple[Block, ...] = (reported,)
+    if not itself:
+        marks = mine[[*cell, "value"]].rename(columns={"value": "y"}).assign(document=None, weight=1.0)
+        if scores is not None:
+            marks = scores.assign(seed=scores["seed"].astype("Int64").fillna(-1))[[*COLUMNS, "learning_rate"]]
+        blocks = (reported, block_of(kept[cell].drop_duplicates().merge(marks, on=cell), rates, budgets)[0])
+    return Design(
+        blocks=blocks,
+        folds=(Fold(len(blocks) - 1, 0),),
+        by_unit=runs > 1,
+        tuned=replace(tuned, missing=(*empty, *notes, *tuned.missing)),
+    )

@@ -11,12 +11,13 @@ from overtrain.analysis.adjust import holm
 from overtrain.report.comparisons import adjusted, compared
 from overtrain.report.confounds import confounds
 from overtrain.report.curves import fixed_curves, identity_curves
-from overtrain.report.endpoints import Endpoint, endpoints, main_endpoints
+from overtrain.report.endpoints import Endpoint, endpoints, main_endpoints, told_apart
 from overtrain.report.extras import checks, matched, shares, turned
 from overtrain.report.published import measure
 from overtrain.report.rates import distances, learning_rates, tuned_curves
 from overtrain.report.scores import Scores
 from overtrain.report.view import fields, grids, lines
+from overtrain.report.win_rates import left_out, on_curves, win_rates
 from overtrain.report.work import Work
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Assembled:
         endpoints: what is measured.
         frames: by name: ``curves``, ``verdicts``, ``trends``, ``rates``, ``optima``, ``slopes``, ``near``, ``distances``,
             ``distance_law``, ``transitions``, ``comparisons``, ``pairs``, ``published``, ``matched``, ``shares``, ``jitter``,
-            ``halves``, ``confounds``, ``variants``; one that has no rows is not there.
+            ``halves``, ``confounds``, ``variants``, ``win_rates``; one that has no rows is not there.
         notes: what was left out and why.
     """
 
@@ -66,8 +67,14 @@ def assemble(frame: pd.DataFrame, documents: pd.DataFrame, study: Mapping[str, A
     """
     about = dict(study or {})
     about.setdefault("name", str(frame["study"].iloc[0]) if "study" in frame.columns and len(frame) else "study")
+    judged = win_rates(frame)
+    left = left_out(frame, judged, about)
+    frame = on_curves(frame)
     scores = Scores(frame.reset_index(drop=True), documents)
-    work = Work(scores, lines(frame), endpoints(frame, scores.scored), about)
+    found = told_apart(endpoints(frame, scores.scored), about.get("select") or {})
+    work = Work(scores, lines(frame), found, about)
+    work.add("win_rates", judged)
+    work.notes += left
     identity_curves(work)
     learning_rates(work)
     distances(work)
@@ -94,7 +101,7 @@ def assemble(frame: pd.DataFrame, documents: pd.DataFrame, study: Mapping[str, A
 
 def _endpoint(work: Work, endpoint: Endpoint) -> None:
     """Everything about one endpoint; its scores are held in memory once."""
-    fixed_curves(work, endpoint, main=endpoint in main_endpoints(work.endpoints))
+    fixed_curves(work, endpoint, main=endpoint.kind == "id" or endpoint in main_endpoints(work.endpoints))
     tuned_curves(work, endpoint)
     compared(work, endpoint)
     measure(work, endpoint)

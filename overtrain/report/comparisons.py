@@ -33,6 +33,8 @@ def compared(work: Work, endpoint: Endpoint) -> None:
         return
     before, after = (int(b) for b in primary["compare"])
     for line in chosen_lines(work, primary):
+        if not endpoint.concerns(line):
+            continue
         try:
             long = curve_of(work, line, endpoint)
             first = is_primary(line, endpoint, primary)

@@ -26,6 +26,7 @@ __all__ = [
     "margin",
     "named",
     "points",
+    "selected_by_win_rate",
     "selection",
 ]
 
@@ -35,11 +36,15 @@ def fixed_curves(work: Work, endpoint: Endpoint, *, main: bool) -> None:
     shown = in_figure_2(work.lines)
     bases = {line.family: line for line in work.lines if line.kind == "base"}
     for line in work.lines:
-        if not (main or line.kind == "base" or line in shown):
+        if not endpoint.concerns(line) or not (main or line.kind == "base" or line in shown):
             continue
-        modified = work.scores.long(line, endpoint)
+        try:
+            modified = work.scores.long(line, endpoint)
+        except DataError as error:
+            work.note(line.family, line.label, endpoint.name, why=error)
+            continue
         _curve(work, line, endpoint, modified)
-        if main and line.kind != "base":
+        if main and line.kind != "base" and endpoint.kind != "id":
             if line.family in bases:
                 _sensitivity(work, line, endpoint, modified, work.scores.long(bases[line.family], endpoint))
             else:
@@ -49,6 +54,8 @@ def fixed_curves(work: Work, endpoint: Endpoint, *, main: bool) -> None:
 def identity_curves(work: Work) -> None:
     """Add to ``curves`` and ``verdicts`` the in-distribution metric of every fine-tuned line (Figure 5, bottom)."""
     endpoint = identity_endpoint(work)
+    if selected_by_win_rate(work):
+        return  # an endpoint of its own
     for line in work.lines:
         if line.kind != "finetune":
             continue
@@ -79,6 +86,12 @@ def identity_endpoint(work: Work) -> Endpoint:
     higher = bool(rows["higher_is_better"].dropna().any()) if task != TRAINING else False
     name = "the fine-tuning data" if task == TRAINING else task
     return Endpoint(name, (task,), metric, "nats" if metric == "validation_loss" else "other", higher, "id")
+
+
+def selected_by_win_rate(work: Work) -> str | None:
+    """Return how win rates select the learning rate, ``cross_fit`` or ``reported``; None where another metric does."""
+    how = (work.study.get("select") or {}).get("how")
+    return how if how in {"cross_fit", "reported"} else None
 
 
 def selection(work: Work, line: Line) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A study's results in the forms that others read: `every_eval_ever` records, or lm-eval's results folder."""
+"""A study's results in the forms that others read: `every_eval_ever`, lm-eval's results folder, AlpacaEval's files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMS", "Exported", "Form", "export"]
 
-Form = Literal["every_eval_ever", "lm_eval"]
-FORMS: tuple[Form, ...] = ("every_eval_ever", "lm_eval")
+Form = Literal["every_eval_ever", "lm_eval", "alpaca_eval"]
+FORMS: tuple[Form, ...] = ("every_eval_ever", "lm_eval", "alpaca_eval")
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,11 @@ def export(run_folder: Path, out: Path | None = None, *, form: Form, organizatio
     """Write every finished cell of a study in another form; return the folder.
 
     - ``every_eval_ever``: ``data/<study>/<developer>/<model>/<uuid>.json``, schema 0.3.0, one record per cell;
-    - ``lm_eval``: ``<developer>__<model>/results_<time>.json``, lm-eval's own results as leaderboard tooling reads them.
+    - ``lm_eval``: ``<developer>__<model>/results_<time>.json``, lm-eval's own results as leaderboard tooling reads them;
+    - ``alpaca_eval``: ``<group>/<cell>/model_outputs.json`` and ``annotations.json`` of every judged cell, per group
+      ``reference_outputs.json`` and ``leaderboard.csv``, and ``evaluator/`` for ``alpaca_eval --annotators_config``.
 
-    The same cell always has the same path. Model and benchmark text is in neither.
+    The same cell always has the same path. Model and benchmark text is in the last one alone.
 
     Args:
         run_folder: ``runs/<study>``.
@@ -99,6 +101,12 @@ def export(run_folder: Path, out: Path | None = None, *, form: Form, organizatio
     if form not in FORMS:
         raise ConfigError(f"form={form!r}: must be one of {', '.join(FORMS)}; give one of them")
     folder = out or run_folder / "export" / form
+    if form == "alpaca_eval":
+        from overtrain.report.alpaca_files import write_alpaca_eval
+
+        if not write_alpaca_eval(run_folder, folder):
+            raise StoreError(f"{run_folder} has no judged cell; run `overtrain judge {run_folder}` first, then export")
+        return folder
     written = 0
     for cell in _finished(run_folder):
         path, content = record(cell, organization) if form == "every_eval_ever" else results(cell)

@@ -50,7 +50,8 @@ def matched(work: Work) -> None:
     if len(families) < 2 or curves is None:
         work.notes.append("A comparison at matched base loss needs two families of checkpoints; the study has one.")
         return
-    curves = curves[(curves["quantity"] == "value") & curves["endpoint"].isin({e.name for e in work.endpoints})]
+    outside = {e.name for e in work.endpoints if e.kind != "id"}
+    curves = curves[(curves["quantity"] == "value") & curves["endpoint"].isin(outside)]
     base = curves[curves["kind"] == "base"].set_index(["family", "endpoint", "metric", "budget"])["mean"]
     higher = {(e.name, e.metric): e.higher_is_better for e in work.endpoints}
     named_lines = {x.label for x in [*work.lines, *work.chosen] if x.kind != "base"}
@@ -96,8 +97,10 @@ def shares(work: Work, endpoint: Endpoint) -> None:
 def checks(work: Work, endpoint: Endpoint) -> None:
     """Add ``halves`` (two halves of the seeds must agree) and ``jitter`` (neighbouring checkpoints)."""
     for line in work.lines:
-        long = work.scores.long(line, endpoint)
+        if not endpoint.concerns(line):
+            continue
         try:
+            long = work.scores.long(line, endpoint)
             work.add("jitter", named(jitter(long), line, endpoint))
             if line.kind != "base":
                 work.add("halves", named(halves(long), line, endpoint))

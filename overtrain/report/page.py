@@ -13,6 +13,7 @@ from overtrain.report.headline import effects, headline, limit, primary
 from overtrain.report.published import published
 from overtrain.report.sentences import law, slope
 from overtrain.report.tables import Table, cell_table, tables
+from overtrain.report.win_rates import sentences as win_rate_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ __all__ = ["Section", "render"]
 _TITLES = {
     "published": "The paper's statements, and ours",
     "benchmarks": "Benchmarks and text: base and tuned",
+    "alpaca_eval": "AlpacaEval",
     "noise": "Noise",
     "finetune": "Fine-tuning at fixed learning rates",
     "other": "Other modifications",
@@ -113,6 +115,7 @@ def _words(sections: Mapping[str, Section], made: Assembled, files: Sequence[str
             "Springer et al. (2025), arXiv 2503.19206. Checkpoints within 5% of the tokens that the text names are compared."
         ]
     sections["optima"].text = [slope(row) for row in made.frame("slopes").to_dict("records")]
+    sections["alpaca_eval"].text = win_rate_sentences(made)
     sections["distance"].text = [told for row in made.frame("distance_law").to_dict("records") if (told := law(row))]
     sections["missing"].items = [*_gaps(made.frame("curves")), *made.notes]
     sections["made"].text = [_versions(made.study)]

@@ -128,6 +128,8 @@ def measure(work: Work, endpoint: Endpoint) -> None:
             pair = budgets(statement, known)
             if line.kind == "base" or pair is None or not re.search(statement.family, line.family, re.IGNORECASE):
                 continue
+            if not endpoint.concerns(line):
+                continue
             try:
                 row = own_direction(compare(curve_of(work, line, endpoint), *pair), endpoint)
                 work.add("published", named(row, line, endpoint))

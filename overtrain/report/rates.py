@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from model_wrappers.errors import DataError
+from overtrain.analysis.crossfit import cross_fitted, cross_fitted_verdict
 from overtrain.analysis.distance import distance_law, distance_points
 from overtrain.analysis.optima import optimum_slope, over_near_rates, rate_table, tuned_rates
 from overtrain.analysis.tuned import at_tuned_rates, tuned_verdict
 from overtrain.analysis.verdict import format_tokens, verdict
-from overtrain.report.curves import identity_endpoint, margin, named, points, selection
-from overtrain.report.endpoints import main_endpoints
+from overtrain.report.curves import identity_endpoint, margin, named, points, selected_by_win_rate, selection
+from overtrain.report.endpoints import BIASED, main_endpoints
 from overtrain.report.view import grids, number
 
 if TYPE_CHECKING:
@@ -33,15 +34,17 @@ def learning_rates(work: Work) -> None:
         table = selection(work, line)
         if not table["value"].notna().any():
             why = f"no cell has {inside.metric}, so no learning rate is selected and the tuned curve is left out"
-            work.note(
-                line.family, line.variant, why=f"{why}; set validation_fraction, or name another metric under select"
-            )
+            what = "run `overtrain judge`" if selected_by_win_rate(work) else "set validation_fraction"
+            work.note(line.family, line.variant, why=f"{why}; {what}, or name another metric under select")
             continue
         work.chosen[line], work.rates[line] = table, rate_table(table)
-        work.add("rates", named(work.rates[line], line, inside))
         optima = tuned_rates(table)
-        work.add("optima", named(optima, line, inside))
+        sign = -1.0 if inside.higher_is_better else 1.0  # as the metric itself counts
+        work.add("rates", named(work.rates[line].assign(mean=sign * work.rates[line]["mean"]), line, inside))
+        work.add("optima", named(optima.assign(value=sign * optima["value"].astype(float)), line, inside))
         work.add("slopes", named(optimum_slope(optima), line, inside))
+        if selected_by_win_rate(work):
+            continue  # the win rate is an endpoint of its own
         whole = table.rename(columns={"value": "y"}).assign(document=None, weight=1.0)
         try:
             _tuned(work, line, inside, whole, _at_best(whole, table, work.rates[line]))
@@ -52,18 +55,43 @@ def learning_rates(work: Work) -> None:
 def tuned_curves(work: Work, endpoint: Endpoint) -> None:
     """Add the tuned lines to ``curves``, ``verdicts`` and ``near`` on one endpoint."""
     for line in work.chosen:
+        if not endpoint.concerns(line):
+            continue
         try:
             best = tuned_long(work, line, endpoint)
         except DataError as error:
             work.note(line.family, line.label, endpoint.name, why=error)
             continue
-        _tuned(work, line, endpoint, work.scores.long(line, endpoint), best)
+        _tuned(work, line, endpoint, _long(work, line, endpoint), best)
+
+
+def _long(work: Work, line: Line, endpoint: Endpoint) -> pd.DataFrame:
+    """Return the scores that a tuned line is chosen from.
+
+    Where win rates select, seeds without any are left out: what selects and what is reported are the same models.
+    """
+    long = work.scores.long(line, endpoint)
+    if not selected_by_win_rate(work):
+        return long
+    there = work.chosen[line][["budget", "run", "seed"]].drop_duplicates()
+    keys = ["budget", "run", "seed"]
+    known = pd.MultiIndex.from_frame(there.assign(seed=there["seed"].astype("Int64").fillna(-1)))
+    mine = pd.MultiIndex.from_frame(long[keys].assign(seed=long["seed"].astype("Int64").fillna(-1)))
+    return long[mine.isin(known)]
+
+
+def _cross_fitted(work: Work, endpoint: Endpoint) -> bool:
+    return endpoint.kind == "id" and selected_by_win_rate(work) == "cross_fit"
 
 
 def tuned_long(work: Work, line: Line, endpoint: Endpoint) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows at the best rates, and what was left out: budgets without a rate that is complete."""
     if (line, endpoint) not in work.tuned:
-        work.tuned[line, endpoint] = _at_best(work.scores.long(line, endpoint), work.chosen[line], work.rates[line])
+        long = _long(work, line, endpoint)
+        found = _at_best(long, work.chosen[line], work.rates[line])
+        if _cross_fitted(work, endpoint):
+            found = cross_fitted(long[long["budget"].isin(set(found[0]["budget"]))]), found[1]
+        work.tuned[line, endpoint] = found
     return work.tuned[line, endpoint]
 
 
@@ -126,18 +154,33 @@ def _verdict(work: Work, line: Line, endpoint: Endpoint, long: pd.DataFrame, bes
     limit, chosen = margin(endpoint, work.study), work.chosen[line]
     try:
         kept = set(best["budget"])
-        return tuned_verdict(
-            long[long["budget"].isin(kept)], chosen[chosen["budget"].isin(kept)], margin=limit, quantity=quantity
-        )
+        long, chosen = long[long["budget"].isin(kept)], chosen[chosen["budget"].isin(kept)]
+        if _cross_fitted(work, endpoint):
+            return cross_fitted_verdict(long, margin=limit, quantity=f"{quantity} (cross-fitted)")
+        how = selected_by_win_rate(work)
+        itself = endpoint.kind == "id" and how == "reported"
+        scores = None if how is None or itself else _selecting(work, line, kept)
+        told = tuned_verdict(long, chosen, margin=limit, quantity=quantity, scores=scores, itself=itself)
     except DataError as error:
         why = f"the test takes the selected rates as given, because selection cannot be repeated ({error})"
         work.note(line.family, line.label, endpoint.name, why=why)
-        return verdict(best, margin=limit, quantity=quantity)
+        told = verdict(best, margin=limit, quantity=quantity)
+    biased = f" {BIASED[0].upper()}{BIASED[1:]}." if endpoint.of == "tuned" else ""
+    return told.assign(sentence=told["sentence"] + biased)
+
+
+def _selecting(work: Work, line: Line, budgets: set[int]) -> pd.DataFrame | None:
+    """Return the win rates per instruction that selected, None where there are none."""
+    judged = [e for e in work.endpoints if e.kind == "id"]
+    scores = work.scores.long(line, judged[-1]) if judged else None
+    if scores is None or scores["document"].isna().all():
+        return None
+    return scores[scores["budget"].isin(budgets)]
 
 
 def _near(work: Work, line: Line, endpoint: Endpoint, long: pd.DataFrame) -> None:
     """Add the spread of the endpoint over the rates that selection cannot tell apart, in the metric's own direction."""
-    if endpoint not in main_endpoints(work.endpoints):
+    if endpoint.kind != "id" and endpoint not in main_endpoints(work.endpoints):
         return
     weighted = long.assign(total=long["y"] * long["weight"])
     cells = weighted.groupby(["budget", "run", "seed", "learning_rate"], dropna=False)[["total", "weight"]].sum(

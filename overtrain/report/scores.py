@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from overtrain.analysis.long import group_average, long_form, oriented
+from overtrain.reference import TASK
 from overtrain.report.view import TRAINING, fields
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Scores:
         frame: the tidy frame.
         cells: one row per cell of a variant: what it is, its ``status`` and its integer ``cell``.
         scored: task and metric of every set of scores per document.
+        left_out: cells whose win rates are on no curve: those with the seed of a reference, in its variant and run, or the
+            reference alone where there is no other seed.
     """
 
     def __init__(self, frame: pd.DataFrame, documents: pd.DataFrame) -> None:
@@ -61,6 +64,7 @@ class Scores:
             (str(t), str(m)): part[["cell_id", "variant", "value", "stderr"]].assign(cell=codes[part.index.to_numpy()])
             for (t, m), part in frame.reset_index(drop=True).groupby(["task", "metric"], sort=True)
         }
+        self.left_out = _left_out(frame.assign(cell=codes), self.cells)
         self._documents = _split(documents, known)
         self.scored = sorted(self._documents)
         self._kept: dict[tuple[Line, Endpoint], pd.DataFrame] = {}
@@ -77,7 +81,7 @@ class Scores:
 
     def training(self, line: Line, metric: str, task: str = TRAINING) -> pd.DataFrame:
         """Return one row per cell of ``line``: ``budget``, ``run``, ``seed``, ``learning_rate``, ``value`` (NaN if missing)."""
-        cells = self.of(line)
+        cells = self._measured(line, task)
         part = self._rows.get((task, metric))
         values = {} if part is None else part.drop_duplicates("cell").set_index("cell")["value"].to_dict()
         rates = cells["learning_rate"] if "learning_rate" in cells.columns else np.nan
@@ -131,8 +135,13 @@ class Scores:
             parts.append(part.assign(task=task, document=part["document"] * len(endpoint.tasks) + place))
         return pd.concat(parts, ignore_index=True)
 
-    def _long(self, line: Line, task: str, metric: str, keep: Sequence[str]) -> pd.DataFrame:
+    def _measured(self, line: Line, task: str) -> pd.DataFrame:
+        """Return the cells of ``line`` that count on ``task``: all, but for win rates those of a reference's seed."""
         cells = self.of(line)
+        return cells[~cells["cell"].isin(self.left_out)] if task == TASK else cells
+
+    def _long(self, line: Line, task: str, metric: str, keep: Sequence[str]) -> pd.DataFrame:
+        cells = self._measured(line, task)
         part = self._rows.get((task, metric))
         values = {} if part is None else part.drop_duplicates("cell").set_index("cell")["value"].to_dict()
         runs = cells[["cell", "tokens", "run", "seed", *keep]].assign(
@@ -149,6 +158,19 @@ class Scores:
             if joined["document"].dtype == np.int64
             else joined.assign(document=joined["document"].astype("Int64"))
         )
+
+
+def _left_out(frame: pd.DataFrame, cells: pd.DataFrame) -> frozenset[int]:
+    """Return the cells without which budgets, rates and seeds of a reference's variant are balanced again."""
+    if "reference" not in frame.columns:
+        return frozenset()
+    names = ["family", "variant", "run", *(["data"] if "data" in cells.columns else [])]
+    found: set[int] = set()
+    for own in cells[cells["cell"].isin(frame.loc[frame["reference"], "cell"])].to_dict("records"):
+        group = cells[(cells[names].map(str) == [str(own[name]) for name in names]).all(axis=1)]
+        of_seed = group[group["seed"].isna()] if pd.isna(own["seed"]) else group[group["seed"] == own["seed"]]
+        found |= {own["cell"]} if len(of_seed) == len(group) else set(of_seed["cell"])
+    return frozenset(int(cell) for cell in found)
 
 
 def _split(documents: pd.DataFrame, known: pd.Index) -> dict[tuple[str, str], pd.DataFrame]:

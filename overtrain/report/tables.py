@@ -100,6 +100,17 @@ _SPECS = (
         "bound it.",
     ),
     _Spec(
+        "AlpacaEval, cell by cell",
+        "win_rates",
+        "alpaca_eval",
+        "family variant run tokens learning_rate:rate gamma seed status reference win_rate:win_rate_% win_rate_stderr:se "
+        "position_bias:position_bias_(points) length:mean_length_(characters) length_difference:against_the_reference "
+        "missing:verdicts_missing saturated:outside_20-80",
+        "The position bias is how much more often than half the answer that is shown first wins. Verdicts that are missing are "
+        "left out of the win rate; too many are an error, not a row.",
+        folded=True,
+    ),
+    _Spec(
         "Two checkpoints compared",
         "comparisons",
         "comparisons",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from overtrain.analysis.frame import COLUMNS
+from overtrain.analysis.frame import COLUMNS, MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,9 @@ def number(value: float | None) -> str:
 
 def fields(frame: pd.DataFrame) -> list[str]:
     """Return the columns that are fields of modifications."""
-    return [str(c) for c in frame.columns if c not in COLUMNS and not str(c).startswith(("seed", "checkpoint_"))]
+    return [
+        str(c) for c in frame.columns if c not in (*COLUMNS, *MARKS) and not str(c).startswith(("seed", "checkpoint_"))
+    ]
 
 
 def lines(frame: pd.DataFrame) -> list[Line]:

@@ -26,6 +26,7 @@ RATES = (1e-6, 5e-6, 1e-5, 5e-5, 8e-5, 1e-4, 2e-4)
 def test_presets_are_the_files_of_the_repository():
     """What a shell's ``configs/*/*.yaml`` names are whole studies; what they include lies a folder deeper."""
     files = {str(f.relative_to(CONFIGS).with_suffix("")) for f in CONFIGS.glob("*/*.yaml")}
+    assert not any(name.startswith("alpaca_eval") for name in preset_names())
     assert files == set(preset_names())
     assert files >= {*PAPER, "micro/demo"}
 
@@ -52,8 +53,11 @@ def test_the_papers_presets_are_tables_1_and_2(name):
     assert tuning.data == name.partition("/")[2].split("_", 1 if "amber" in name else 2 if "1b" in name else 3)[-1]
     fixed = (tuning.train_batch_size, tuning.lr_scheduler, tuning.warmup_steps, tuning.weight_decay)
     assert fixed == (256, "cosine", 20, 0)
-    assert study.tasks == ("overtrain_ten", "overtrain_c4")
-    assert study.select.metric == "validation_loss"
+    assert study.tasks == ("overtrain_ten", "overtrain_c4", "overtrain_alpaca_eval")
+    assert (study.select.metric, study.select.how) == ("validation_loss", "metric")
+    (reference,) = [cell for cell in expand(study) if not cell.curve]
+    assert (reference.point.tokens, reference.modifications[0].learning_rate) == (study.points[-1].tokens, 5e-5)
+    assert reference.seed not in variant.seeds
 
 
 def test_table_1_has_eighteen_revisions():

@@ -83,6 +83,9 @@ def _panels(made: Assembled, mine: pd.DataFrame, endpoint: Endpoint, kind: Kind)
         first = inside.iloc[0]
         label = str(first["metric"]).replace("_", " ")
         panels.append(_Panel("In distribution", label, "value", str(first["endpoint"]), str(first["metric"])))
+    if kind == "finetune" and endpoint.kind != "id":
+        judged = [e for e in made.endpoints if e.kind == "id" and e.of != "tuned"]
+        panels += [_Panel("In distribution", e.unit, "value", e.name, e.metric) for e in judged]
     return panels
 
 

@@ -32,7 +32,8 @@ def draw(made: Assembled) -> list[Drawing]:
     curves = made.frame("curves")
     if curves.empty or not curves["tuned"].any():
         return []
-    outside = main_endpoints(made.endpoints)
+    main = main_endpoints(made.endpoints)
+    outside = [*(e for e in made.endpoints if e.kind == "id"), *(e for e in main if e.kind != "id")]
     drawings = []
     for family in dict.fromkeys(line.family for line in made.tuned):
         mine = curves[(curves["family"] == family) & curves["tuned"]]

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers: started here, and asked."""

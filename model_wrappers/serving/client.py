@@ -1,0 +1,224 @@
+"""Asks an OpenAI-compatible server many things at once: one session, bounded concurrency, retries with back-off.
+
+Requests are pulled one by one as workers become free, and answers are handed over as they come, so memory does not grow
+with their number. A request that cannot succeed is told apart from a server that has gone: the first is an `Answer`
+without a body, the second ends the work with a `JudgeError` when everything that came has been handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from model_wrappers.errors import JudgeError, close_match
+from model_wrappers.serving.endpoint import Answer, Endpoint
+from model_wrappers.serving.transport import attempt, proxy_for, session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+
+    import aiohttp
+
+    from model_wrappers.serving.transport import Try
+
+__all__ = ["Answer", "Endpoint", "ask", "ask_all", "check", "fetch", "run_anywhere"]
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+_CHECK_SECONDS = 30.0
+_LONGEST_WAIT = 60.0
+_GONE_AFTER = 8  # requests in a row that could not even connect
+_REFUSED_AFTER = 32  # refusals without a single answer
+_HOPELESS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+
+
+async def check(endpoint: Endpoint) -> None:
+    """See that the server is up and has the model.
+
+    Raises:
+        JudgeError: it is not, or it has not.
+    """
+    answer = await fetch(endpoint, f"{endpoint.url}/models")
+    if answer.body is None:
+        raise JudgeError(
+            f"no model server answers at {endpoint.url} ({answer.error}); start one (`overtrain serve judge MODEL` prints "
+            "the command) or give the URL of one that runs, up to and with /v1"
+        )
+    data = answer.body.get("data")
+    served = [str(m.get("id")) for m in data if isinstance(m, dict)] if isinstance(data, list) else []
+    if endpoint.model not in served:
+        names = ", ".join(served[:20]) or "nothing"
+        raise JudgeError(
+            f"the server at {endpoint.url} has no model {endpoint.model!r}{close_match(endpoint.model, served)}; it has {names}"
+        )
+
+
+async def fetch(endpoint: Endpoint, url: str, body: Mapping[str, Any] | None = None) -> Answer:
+    """Ask once, without retries: GET, or POST where there is a ``body``.
+
+    Args:
+        endpoint: for its key and its time-out (here at most 30 s).
+        url: in full, so that what lies outside ``/v1`` can be asked.
+        body: to send as JSON.
+    """
+    async with session(endpoint, min(endpoint.timeout, _CHECK_SECONDS)) as opened:
+        data = None if body is None else json.dumps(body).encode()
+        return (await attempt(opened, url, data, proxy_for(url))).answer
+
+
+async def ask_all(
+    endpoint: Endpoint,
+    path: str,
+    requests: Iterable[tuple[Key, Mapping[str, Any]]],
+    on_answer: Callable[[Key, Answer], None],
+) -> None:
+    """Send every request and hand over every answer, in the order in which they come.
+
+    Args:
+        endpoint: whom to ask; requests must name the model themselves.
+        path: below the URL, e.g. ``/chat/completions``.
+        requests: key and body; pulled only as workers become free.
+        on_answer: called once per request, always from one thread.
+
+    Raises:
+        JudgeError: the server is gone, or wants none of it. What came before has been handed over; a request under way is
+            lost.
+    """
+    work = _Work(endpoint, f"{endpoint.url}{path}", iter(requests), on_answer)
+    async with session(endpoint, endpoint.timeout) as opened:
+        workers = [asyncio.create_task(work.worker(opened)) for _ in range(endpoint.concurrency)]
+        try:
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+    for worker in done:
+        worker.result()
+
+
+def ask(
+    endpoint: Endpoint,
+    path: str,
+    requests: Iterable[tuple[Key, Mapping[str, Any]]],
+    on_answer: Callable[[Key, Answer], None],
+) -> None:
+    """Do what `ask_all` does and wait for it; also where an event loop runs already (notebooks)."""
+    run_anywhere(ask_all(endpoint, path, requests, on_answer))
+
+
+def run_anywhere(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end: here, or in a thread of its own where this one's event loop is running already."""
+    if not _loop_runs():
+        return asyncio.run(work)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(asyncio.wait([task]))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="model-server-client")
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    return task.result()
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@dataclass
+class _Work:
+    """What the workers of one `ask_all` share."""
+
+    endpoint: Endpoint
+    url: str
+    requests: Iterator[tuple[Any, Mapping[str, Any]]]
+    on_answer: Callable[[Any, Answer], None]
+    proxy: str | None = None
+    answered: int = 0
+    refused: int = 0
+    unconnected: int = 0  # requests in a row
+    failed: int = 0  # requests in a row
+    heard: float = field(default_factory=time.monotonic)  # when the server last answered anything
+    resume: float = 0.0  # nobody asks before this time
+
+    def __post_init__(self) -> None:
+        self.proxy = proxy_for(self.url)
+
+    async def worker(self, opened: aiohttp.ClientSession) -> None:
+        """Take requests until there are none."""
+        for key, body in self.requests:
+            tried = await self._persist(opened, json.dumps(body).encode())
+            self.on_answer(key, tried.answer)
+            self._judge_server(tried)
+
+    async def _persist(self, opened: aiohttp.ClientSession, data: bytes) -> Try:
+        """Try until there is an answer, the server refuses, or the retries are used up."""
+        started, retries = time.monotonic(), 0
+        while True:
+            while (pause := self.resume - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
+            tried = await attempt(opened, self.url, data, self.proxy)
+            now = time.monotonic()
+            if tried.status is not None:
+                self.heard = now
+            if not tried.again:
+                return tried
+            throttled = tried.status == HTTPStatus.TOO_MANY_REQUESTS
+            silent = not tried.connected and now - self.heard > 2 * self.endpoint.timeout
+            if silent or (now - started > self.endpoint.timeout if throttled else retries >= self.endpoint.retries):
+                return tried
+            await asyncio.sleep(self._delay(tried, retries))
+            retries += 1
+
+    def _delay(self, tried: Try, retries: int) -> float:
+        if tried.wait is not None:  # the server said when: for everybody
+            self.resume = max(self.resume, time.monotonic() + tried.wait)
+            return 0.05 * self.endpoint.backoff * random.random()  # noqa: S311
+        longest = min(self.endpoint.backoff * 2.0 ** min(retries, 20), _LONGEST_WAIT)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def _judge_server(self, tried: Try) -> None:
+        """Raise if there is no point in going on."""
+        answer = tried.answer
+        self.unconnected = 0 if tried.connected else self.unconnected + 1
+        self.failed = self.failed + 1 if answer.kind == "failed" else 0
+        self.answered += answer.kind == "ok"
+        self.refused += answer.kind == "refused"
+        silent = not tried.connected and time.monotonic() - self.heard > 2 * self.endpoint.timeout
+        if silent or self.unconnected >= min(_GONE_AFTER, self.endpoint.concurrency):
+            raise JudgeError(
+                f"the server at {self.endpoint.url} is gone ({answer.error}); start it again and run the same command: what "
+                "it has answered is kept"
+            )
+        if self.failed >= 2 * max(self.endpoint.concurrency, _REFUSED_AFTER):
+            raise JudgeError(
+                f"the server at {self.endpoint.url} fails on everything, {self.failed} requests in a row ({answer.error}); "
+                "see its log, then run the same command again: what it has answered is kept"
+            )
+        if tried.status in _HOPELESS or (not self.answered and self.refused >= _REFUSED_AFTER):
+            raise JudgeError(
+                f"the server at {self.endpoint.url} refuses ({answer.error}); check the URL, the model's name "
+                f"{self.endpoint.model!r} and OPENAI_API_KEY"
+            )

@@ -1,0 +1,146 @@
+"""AlpacaEval: the table of win rates, and what has to be said with them: judge, reference, selection, what is left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from overtrain.analysis.verdict import format_tokens
+from overtrain.reference import TASK
+from overtrain.report.endpoints import BIASED
+from overtrain.report.view import fields, number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from overtrain.report.assemble import Assembled
+
+__all__ = ["left_out", "on_curves", "references", "sentences", "win_rates"]
+
+_METRICS = ("win_rate", "position_bias", "length", "length_difference", "missing")
+_SATURATED = (20.0, 80.0)
+"""Percent: beyond them a difference of win rates shrinks with the distance of the two models from the reference."""
+
+
+def on_curves(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of cells that are on a curve: all but those of a reference that was trained for its answers alone."""
+    return frame[~frame["reference_only"]].reset_index(drop=True) if "reference_only" in frame.columns else frame
+
+
+def win_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cell that answers, the reference included: who it is, its ``status`` and what was judged.
+
+    Columns: ``family``, ``variant``, ``run``, ``tokens``, those fields of modifications that are numbers and vary, ``seed``,
+    ``status``, ``reference`` (bool), ``win_rate`` (percent) with ``win_rate_stderr`` (over instructions), ``position_bias``
+    (percentage points: how much more often than half the answer shown first wins), ``length``, ``length_difference``
+    (characters), ``missing`` (verdicts), ``saturated`` (bool: outside 20 to 80%), ``cell_id``. A study without win rates has
+    no rows.
+    """
+    rows = frame[(frame["task"] == TASK) & frame["metric"].isin(_METRICS)]
+    if not (rows["metric"] == "win_rate").any():
+        return pd.DataFrame()
+    rows = rows.drop_duplicates(["cell_id", "metric"])
+    wide = rows.set_index(["cell_id", "metric"])["value"].unstack().reindex(columns=list(_METRICS))  # noqa: PD010
+    errors = rows[rows["metric"] == "win_rate"].set_index("cell_id")["stderr"].rename("win_rate_stderr")
+    numeric = [c for c in fields(frame) if pd.api.types.is_numeric_dtype(rows[c])]
+    own = [c for c in numeric if c == "learning_rate" or len(rows[c].unique()) > 1]
+    about = ["family", "variant", "run", "tokens", *own, "seed", "status"]
+    first = rows[["cell_id", *about]].drop_duplicates("cell_id")
+    marks = rows.assign(reference=rows["reference"] if "reference" in rows.columns else False)
+    first = first.assign(reference=marks.drop_duplicates("cell_id")["reference"].to_numpy(bool))
+    table = first.merge(wide, left_on="cell_id", right_index=True).merge(errors, left_on="cell_id", right_index=True)
+    low, high = _SATURATED
+    table = table.assign(saturated=(table["win_rate"] < low) | (table["win_rate"] > high))
+    order = [*about, "reference", "win_rate", "win_rate_stderr", *_METRICS[1:], "saturated", "cell_id"]
+    return table[order].sort_values([c for c in about if c != "status"]).reset_index(drop=True)
+
+
+def left_out(frame: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for everything that has no win rate, or is left out of their curves."""
+    if table.empty:
+        asked = TASK in (study.get("tasks") or [])
+        return ["Answers for AlpacaEval were generated but not judged; run `overtrain judge`."] if asked else []
+    found = []
+    unjudged = table[table["win_rate"].isna()]
+    if len(unjudged):
+        found.append(
+            f"{_count(len(unjudged))} of AlpacaEval without a win rate: run what is missing, then `overtrain judge`."
+        )
+    alone = set(frame.loc[frame["reference_only"], "cell_id"]) if "reference_only" in frame.columns else set()
+    for row in table[table["reference"] & ~table["cell_id"].isin(alone)].to_dict("records"):
+        mine = table[
+            (table["family"] == row["family"]) & (table["variant"] == row["variant"]) & (table["run"] == row["run"])
+        ]
+        seed = "no seed" if pd.isna(row["seed"]) else f"seed {row['seed']}"
+        what = f"{seed} is left out of its win rates, at every budget and rate" if len(mine["seed"].unique()) > 1 else (
+            "the reference alone is left out of its win rates, so one rate lacks a budget"
+        )  # fmt: skip
+        found.append(
+            f"{row['family']}, {row['variant']}: {what}, because the reference, whose win rate is 50% by definition, has it; "
+            "a reference with a seed of its own (reference: {seed: N}) leaves nothing out."
+        )
+    return found
+
+
+def sentences(made: Assembled) -> list[str]:
+    """Return what the page says above the table."""
+    table, judged = made.frame("win_rates"), made.study.get("judged") or {}
+    if table.empty:
+        return []
+    about = judged.get("judge") or {}
+    orders = {
+        "both": "both orders of every pair, averaged",
+        "one": "one order of each pair, AlpacaEval's own seeded one",
+    }
+    parts = [f"judged by {about['model']}"] if about.get("model") else []
+    parts += [orders[about["orders"]]] if about.get("orders") in orders else []
+    how = f" ({'; '.join(parts)})" if parts else ""
+    first = (
+        f"Win rate against a reference of the same family, tuned on the same data{how}; ties count half, and the reference has "
+        "50% against itself by definition. Standard errors are over instructions; a longer answer may win for its length."
+    )
+    said = [first]
+    beyond = table[table["saturated"]]
+    if len(beyond):
+        low, high = _SATURATED
+        worst = f"{beyond['win_rate'].min():.3g}% to {beyond['win_rate'].max():.3g}%"
+        said.append(
+            f"Warning: win rates saturate. {_count(len(beyond))} outside {low:g} to {high:g}% ({worst}), where differences are "
+            "smaller than between models as strong as the reference; choose a reference nearer to them."
+        )
+    said += [f"Reference of {name}: {what}." for name, what in references(table, judged).items()]
+    if (made.study.get("select") or {}).get("how") == "cross_fit":
+        said.append(
+            "Learning rates are selected by win rate: for everything else on all instructions, for the win rate itself on one "
+            "half of the instructions and reported on the other, and the reverse (cross-fitted)."
+        )
+    elif (made.study.get("select") or {}).get("how") == "reported":
+        said.append(
+            f"Learning rates are selected by the win rate on all instructions: win rates at tuned rates are {BIASED}."
+        )
+    return said
+
+
+def references(table: pd.DataFrame, judged: Mapping[str, Any]) -> dict[str, str]:
+    """Return family and variant -> their reference in words."""
+    chosen = [group["reference"] for group in judged.get("groups", [])]
+    default = {reference["cell_id"]: bool(reference.get("default")) for reference in chosen}
+    found: dict[str, str] = {}
+    for row in table[table["reference"]].to_dict("records"):
+        words = [f"{format_tokens(row['tokens'])} tokens"]
+        if row.get("learning_rate") is not None and not pd.isna(row.get("learning_rate")):
+            words.append(f"learning rate {number(float(row['learning_rate']))}")
+        words += [] if pd.isna(row["seed"]) else [f"seed {row['seed']}"]
+        why = (
+            " (the default: middle of the rate grid, last checkpoint, first seed)"
+            if default.get(row["cell_id"])
+            else ""
+        )
+        name = f"{row['family']}, {row['variant']}"
+        found[name] = f"{found[name]}; {', '.join(words)}{why}" if name in found else f"{', '.join(words)}{why}"
+    return found
+
+
+def _count(cells: int) -> str:
+    return f"{cells} cell{'s' if cells > 1 else ''}"
