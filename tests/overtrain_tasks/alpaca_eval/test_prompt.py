@@ -60,6 +60,7 @@ def installed():
         pytest.skip("alpaca_eval is not installed (extra [alpaca])")
 
 
+@pytest.mark.vllm  # where alpaca_eval is installed
 def test_the_messages_are_those_of_alpaca_eval():
     installed()
     done = subprocess.run(
