@@ -13,6 +13,7 @@ from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.modifications.base import Modification, registry
+from model_wrappers.scoring.options import NAME as SCORING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +64,9 @@ def split_arguments(
         subfolder=str(rest.pop("subfolder", "") or ""),
         tokens=coerce("tokens", rest.pop("tokens", None), int | None),
     )
-    known = own_names | host_arguments(host) | FROM_PRETRAINED | {*CHECKPOINT_ARGUMENTS, *GenerateOptions.names()}
+    known = (
+        own_names | host_arguments(host) | FROM_PRETRAINED | {*CHECKPOINT_ARGUMENTS, *GenerateOptions.names(), SCORING}
+    )
     _refuse_unknown([n for n in rest if n not in known], known, own_names, checkpoint)
     return checkpoint, own, rest
 

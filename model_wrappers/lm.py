@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -23,13 +24,19 @@ from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_i
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.modifications.base import Modification, registry
 from model_wrappers.processes import join, world
+from model_wrappers.scoring.engine import PrefixScorer
+from model_wrappers.scoring.options import take_scoring
 from model_wrappers.scoring.rolling import RollingLogLikelihood
 from model_wrappers.twins import twins
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import torch
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
+
+    from model_wrappers.scoring.score import Plan
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +48,8 @@ class ModifiedLM(HFLM):
 
     Arguments are those of lm-eval's ``hf`` model plus the fields of the modification; ``revision``, ``subfolder`` and
     ``tokens`` (seen in pre-training, where the revision's name does not tell) belong to the checkpoint, those of
-    `GenerateOptions` (``generate_backend``, ...) to generating. Weights that
+    `GenerateOptions` (``generate_backend``, ...) to generating. Log-likelihoods are computed prefix by prefix, every distinct
+    token once, where that is proven to give lm-eval's scores; ``scoring=plain`` is lm-eval's own way always. Weights that
     training produced are always read back from the cache, so a score right after training equals one from the cache
     to the bit; with ``dtype=auto`` they are evaluated in the checkpoint's own dtype, like the base model.
 
@@ -55,6 +63,7 @@ class ModifiedLM(HFLM):
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
         arguments = {"pretrained": pretrained} | kwargs
         self._answers = Answers(self, GenerateOptions.take(arguments))
+        self._scoring = take_scoring(arguments)
         chosen = self._choose(arguments)
         kind = chosen if isinstance(chosen, type) else None
         self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
@@ -121,14 +130,55 @@ class ModifiedLM(HFLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return (log-likelihood in nats, whether greedy) per request, as lm-eval defines it."""
         self._note("loglikelihood", requests)
+        if self._scoring == "prefixes":
+            pairs: list[tuple[str, str]] = [r.args for r in requests]
+            with self._progress(len(requests), disable_tqdm) as on_row:
+                found = self._scorer.pairs(pairs, on_row)
+            if found is not None:
+                for pair, value in zip(pairs, found, strict=True):
+                    self.cache_hook.add_partial("loglikelihood", pair, value)
+                return found
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over."""
         self._note("loglikelihood_rolling", requests)
+        texts: list[str] = [r.args[0] for r in requests]
+        if self._scoring == "prefixes":
+            with self._progress(len(requests), disable_tqdm) as on_row:
+                found = self._scorer.texts(texts, on_row)
+            if found is not None:
+                for text, (value, _) in zip(texts, found, strict=True):
+                    self.cache_hook.add_partial("loglikelihood_rolling", (text,), value)
+                return [RollingLogLikelihood(value, tokens=count) for value, count in found]
         values = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
-        counts = (len(self.tok_encode(r.args[0])) for r in requests)
+        counts = (len(self.tok_encode(text)) for text in texts)
         return [RollingLogLikelihood(v, tokens=n) for v, n in zip(values, counts, strict=True)]
+
+    @functools.cached_property
+    def _scorer(self) -> PrefixScorer:
+        return PrefixScorer(self, super()._loglikelihood_tokens, self._check_plan)
+
+    def _check_plan(self, plan: Plan) -> None:
+        """Refuse what no context can hold, and continuations without a token."""
+        for scored, target in zip(plan.scored, plan.targets, strict=True):
+            if scored > self.max_length:
+                raise DataError(self._too_long(scored, self.tok_decode(target[:30].tolist())))
+            if scored < 1:
+                raise DataError("a continuation has no token to score; correct the task, or leave its document out")
+
+    def _too_long(self, tokens: int, text: str) -> str:
+        return (
+            f"a continuation of {tokens} tokens ({text[:60]!r}...) is longer than the model's context of {self.max_length} "
+            "tokens; leave the task out, or evaluate a model with a longer context"
+        )
+
+    @contextlib.contextmanager
+    def _progress(self, total: int, disable: bool) -> Iterator[Callable[[int], None]]:
+        from tqdm import tqdm
+
+        with tqdm(total=total, disable=disable or self.rank != 0, desc="Running loglikelihood requests") as bar:
+            yield bar.update
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Return one generated continuation per request; see `model_wrappers.generation` for instructions and vLLM.
@@ -165,11 +215,7 @@ class ModifiedLM(HFLM):
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
         for text, _, continuation in requests:
             if len(continuation) > self.max_length:
-                start = repr(text[1][:60]) if text else "a window"
-                raise DataError(
-                    f"a continuation of {len(continuation)} tokens ({start}...) is longer than the model's context of "
-                    f"{self.max_length} tokens; leave the task out, or evaluate a model with a longer context"
-                )
+                raise DataError(self._too_long(len(continuation), text[1] if text else "a window"))
         return super()._loglikelihood_tokens(requests, **kwargs)
 
     def _note(self, kind: str, requests: list[Instance]) -> None:

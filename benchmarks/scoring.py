@@ -1,0 +1,234 @@
+"""``python -m benchmarks.scoring``: the ten benchmarks, 5-shot, scored by prefixes and by lm-eval's ``hf`` model, in one run.
+
+A random model of a published shape on real rows (made-up ones of the same lengths where there are none). ``hf`` runs at batch
+sizes 1, 8 and auto; its best one counts. Both sides take turns, tokenising included; CPU time on a CPU, wall time on an
+accelerator. Beside the ratio: the largest difference of a log-likelihood, whether all choices are equal, and the share of
+the bound, which is the time of the bare matrix products and attention calls that scoring by prefixes needs. Writes
+``benchmarks/results/scoring-<model>-<device>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.models import SHAPES, TASKS, machine, model, requests, tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULTS = Path(__file__).parent / "results"
+BARS = {"30m": {"total": 6.0, "least": 2.5}, "1b": {"mean": 2.5}}
+BATCHES = (1, 8, "auto")
+TOLERANCE = 1e-4  # nats, in fp32
+
+
+def main() -> int:
+    """Measure, print, write; return 1 where a bar is missed."""
+    given = _arguments()
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    logging.disable(logging.WARNING)
+    clock = time.perf_counter if given.device != "cpu" else time.process_time
+    made = model(given.model, dtype=given.dtype, device=given.device)
+    tokens = tokenizer()
+    rows = []
+    for task in given.tasks:
+        row = _task(given, made, tokens, requests(task, given.documents), clock)
+        rows.append({"task": task} | row)
+        print(_line(rows[-1]), flush=True)
+    found = {
+        "model": given.model,
+        "dtype": given.dtype,
+        "documents_per_task": given.documents,
+        "clock": "wall" if given.device != "cpu" else "cpu",
+        **machine(given.device),
+        "tasks": rows,
+        **_summary(rows),
+    }
+    (RESULTS / f"scoring-{given.model}-{given.device}.json").write_text(json.dumps(found, indent=1) + "\n")
+    return _verdict(found, given)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(SHAPES), default="30m")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--documents", type=int, default=12, help="per task")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--batch-sizes", nargs="+", default=[str(b) for b in BATCHES], help="of hf")
+    return parser.parse_args()
+
+
+def _task(
+    given: argparse.Namespace, made: Any, tokens: Any, asked: list[Any], clock: Callable[[], float]
+) -> dict[str, Any]:
+    """Return times (seconds), ratio and differences of one task."""
+    peers = {batch: _peer(made, tokens, batch, given) for batch in given.batch_sizes}
+    first: dict[str, float] = {}
+    expected: list[tuple[float, bool]] = []
+    for batch, peer in peers.items():
+        first[batch], expected = _timed(lambda peer=peer: peer.loglikelihood(asked, disable_tqdm=True), clock, given)
+    best = min(first, key=first.__getitem__)
+    ours: list[float] = []
+    theirs = [first[best]]
+    result: list[tuple[float, bool]] = []
+    for repeat in range(given.repeats):
+        seconds, result = _timed(lambda: _ours(peers[best], asked), clock, given)
+        ours.append(seconds)
+        if repeat + 1 < given.repeats:
+            seconds, expected = _timed(lambda: peers[best].loglikelihood(asked, disable_tqdm=True), clock, given)
+            theirs.append(seconds)
+    bound = _bound(peers[best], asked, clock, given)
+    return {
+        "requests": len(asked),
+        "hf_batch_size": best,
+        "hf_first": {b: round(s, 3) for b, s in first.items()},
+        "hf": _spread(theirs),
+        "ours": _spread(ours),
+        "ratio": round(statistics.median(theirs) / statistics.median(ours), 2),
+        "share_of_bound": round(bound / statistics.median(ours), 3),
+        "largest_difference": max(abs(a - b) for (a, _), (b, _) in zip(result, expected, strict=True)),
+        "same_greedy": [g for _, g in result] == [g for _, g in expected],
+        "same_choices": _choices(asked, result) == _choices(asked, expected),
+    }
+
+
+def _peer(made: Any, tokens: Any, batch: str, given: argparse.Namespace) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    size = batch if batch == "auto" else int(batch)
+    return HFLM(
+        pretrained=made,
+        tokenizer=tokens,
+        batch_size=size,
+        max_batch_size=16,  # auto probes whole contexts: 64 of them take 13 GB of logits
+        max_length=SHAPES[given.model]["context"],
+        device=given.device,
+    )
+
+
+def _timed(do: Callable[[], Any], clock: Callable[[], float], given: argparse.Namespace) -> tuple[float, Any]:
+    import torch
+
+    started = clock()
+    found = do()
+    if given.device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - started, found
+
+
+def _ours(lm: Any, asked: list[Any]) -> list[tuple[float, bool]]:
+    """Score by prefixes from the texts on, with nothing kept from before."""
+    from model_wrappers.scoring.score import Plan, budget, score
+    from model_wrappers.scoring.tokens import encode
+
+    plan = Plan(encode(lm, [r.args for r in asked]), lm.max_length)
+    return score(lm.model, plan, lm.device, budget(lm.model, lm.device, lm.max_length))
+
+
+def _bound(lm: Any, asked: list[Any], clock: Callable[[], float], given: argparse.Namespace) -> float:
+    """Return the seconds of the matrix products and attention calls alone, on data of the same shapes."""
+    import numpy as np
+    import torch
+
+    from model_wrappers.scoring.attention import attention_alone
+    from model_wrappers.scoring.score import Plan, budget
+    from model_wrappers.scoring.tokens import encode
+
+    config = lm.model.config
+    plan = Plan(encode(lm, [r.args for r in asked]), lm.max_length)
+    linear = [m for m in lm.model.base_model.modules() if isinstance(m, torch.nn.Linear)]
+    head = lm.model.get_output_embeddings()
+    seconds = 0.0
+    for row in plan.rows(budget(lm.model, lm.device, lm.max_length)):
+        count, read = len(row.tokens), len(np.unique(np.concatenate(row.paths)))
+        inputs = {
+            m.in_features: torch.randn(count, m.in_features, device=lm.device, dtype=lm.model.dtype) for m in linear
+        }
+        states = torch.randn(read, config.hidden_size, device=lm.device, dtype=lm.model.dtype)
+        shape = (1, config.num_attention_heads, count, config.hidden_size // config.num_attention_heads)
+        qkv = torch.randn(shape, device=lm.device, dtype=lm.model.dtype)
+
+        def products(inputs: Any = inputs, states: Any = states, row: Any = row, qkv: Any = qkv) -> None:
+            with torch.inference_mode():
+                for module in linear:
+                    module(inputs[module.in_features])
+                attention_alone(row, qkv, config.num_hidden_layers)
+                head(states)
+
+        taken, _ = _timed(products, clock, given)
+        seconds += taken
+    return seconds
+
+
+def _choices(asked: list[Any], scores: list[tuple[float, bool]]) -> list[int]:
+    """Return the best choice of every document: neighbouring requests with one context (or one continuation) are one."""
+    groups: list[list[float]] = []
+    before: Any = object()
+    for request, (value, _) in zip(asked, scores, strict=True):
+        document = getattr(request, "doc_id", None), getattr(request, "task_name", request.args[0])
+        if document != before:
+            groups.append([])
+        groups[-1].append(value)
+        before = document
+    return [values.index(max(values)) for values in groups]
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(seconds), 3),
+        "low": round(min(seconds), 3),
+        "high": round(max(seconds), 3),
+    }
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    total = {side: sum(row[side]["median"] for row in rows) for side in ("hf", "ours")}
+    return {
+        "ratio_of_totals": round(total["hf"] / total["ours"], 2),
+        "geometric_mean": round(statistics.geometric_mean(row["ratio"] for row in rows), 2),
+        "least_ratio": min(row["ratio"] for row in rows),
+        "largest_difference": max(row["largest_difference"] for row in rows),
+        "share_of_bound": round(sum(row["share_of_bound"] * row["ours"]["median"] for row in rows) / total["ours"], 3),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    hf, ours = row["hf"]["median"], row["ours"]["median"]
+    return (
+        f"{row['task']:14s} hf (batch {row['hf_batch_size']:>4s}) {hf:8.2f} s   ours {ours:7.2f} s   {row['ratio']:5.2f} x   "
+        f"largest difference {row['largest_difference']:.1e} nats   bound {row['share_of_bound']:.0%}"
+    )
+
+
+def _verdict(found: dict[str, Any], given: argparse.Namespace) -> int:
+    print(
+        f"ten tasks: {found['ratio_of_totals']} x in total, geometric mean {found['geometric_mean']} x, least "
+        f"{found['least_ratio']} x; largest difference {found['largest_difference']:.1e} nats; "
+        f"{found['share_of_bound']:.0%} of the bound"
+    )
+    bars = BARS.get(given.model, {}) if given.device == "cpu" and set(given.tasks) == set(TASKS) else {}
+    missed = [
+        f"{name} {found[key]} < {bars[name]}"
+        for name, key in (("total", "ratio_of_totals"), ("least", "least_ratio"), ("mean", "geometric_mean"))
+        if name in bars and found[key] < bars[name]
+    ]
+    if given.dtype == "float32":
+        if found["largest_difference"] > TOLERANCE:
+            missed.append(f"difference {found['largest_difference']:.1e} > {TOLERANCE}")
+        missed += [f"{r['task']}: other choices" for r in found["tasks"] if not r["same_choices"]]
+    print("bars: " + ("all met" if not missed else "MISSED " + "; ".join(missed)))
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The attention that a model runs while a row of prefixes is scored, registered with transformers under a name of its own.
+
+Elsewhere than on an accelerator it goes block by block through PyTorch's own attention. On CUDA it is one call of
+FlexAttention, whose kernel skips what the mask rules out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from model_wrappers.scoring.blocks import blocks, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model_wrappers.scoring.blocks import Block
+    from model_wrappers.scoring.forest import Row
+
+__all__ = ["NAME", "Unproven", "attention_alone", "scoring"]
+
+NAME = "overtrain_prefixes"
+
+_KNOWN = frozenset({"position_ids", "is_causal", "use_cache", "cache_position", "output_attentions", "head_mask"})
+"""Keyword arguments of transformers' attention interface that change nothing here."""
+
+
+class Unproven(Exception):  # noqa: N818  (it is no error: the plain path takes over)
+    """The model asks its attention for something that this one does not do."""
+
+
+@dataclass
+class _Attended:
+    """A row on the model's device, with its masks as they are first needed."""
+
+    row: Row
+    device: torch.device
+    masks: dict[Any, Any] = field(default_factory=dict)
+
+    def blocks(self) -> list[tuple[Block, Any]]:
+        """Return the blocks with their keys as a slice or an index."""
+        if "blocks" not in self.masks:
+            self.masks["blocks"] = [(b, self._keys(b)) for b in blocks(self.row)]
+        return list(self.masks["blocks"])
+
+    def _keys(self, block: Block) -> Any:
+        keys = block.keys
+        if int(keys[-1]) - int(keys[0]) + 1 == len(keys):
+            return slice(int(keys[0]), int(keys[-1]) + 1)
+        return torch.from_numpy(keys).to(self.device)
+
+    def mask(self, number: int, block: Block, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """Return 0 where a query sees a key and minus infinity elsewhere; None where the block is plainly causal."""
+        narrow = window is not None and int(self.row.depth[block.start : block.stop].max()) >= window
+        if block.causal and len(block.keys) == block.stop - block.start and not narrow:
+            return None
+        key = (number, window if narrow else None, dtype)
+        if key not in self.masks:
+            seen = torch.from_numpy(visible(self.row, block, window if narrow else None))
+            mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
+            self.masks[key] = mask.to(self.device)
+        return self.masks[key]
+
+    def flex(self, window: int | None) -> Any:
+        """Return FlexAttention's block mask."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        if ("flex", window) not in self.masks:
+            end = torch.from_numpy(self.row.end).to(self.device)
+            depth = torch.from_numpy(self.row.depth).to(self.device)
+
+            def sees(_b: Any, _h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+                seen = (k <= q) & (q < end[k])
+                return seen if window is None else seen & (depth[k] > depth[q] - window)
+
+            count = len(self.row.end)
+            self.masks["flex", window] = create_block_mask(sees, None, None, count, count, device=str(self.device))
+        return self.masks["flex", window]
+
+
+_current: ContextVar[_Attended | None] = ContextVar("overtrain_row", default=None)
+
+
+@contextlib.contextmanager
+def scoring(model: Any, row: Row, device: torch.device) -> Iterator[None]:
+    """Let ``model`` attend over ``row`` inside the block, whatever attention it uses outside."""
+    _register()
+    before = model.config._attn_implementation
+    held = _current.set(_Attended(row, device))
+    model.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        _current.reset(held)
+        model.config._attn_implementation = before
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, _attend)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+
+
+def _attend(  # noqa: PLR0917  (transformers' interface)
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' interface has it: query (1, heads, N, d), key and value (1, their heads, N, d).
+
+    Returns:
+        (1, N, heads, d), and None for the weights.
+
+    Raises:
+        Unproven: the model passes a mask, dropout or an argument (soft-capping, sinks, biases) that changes attention.
+    """
+    unknown = {name for name, given in more.items() if given is not None and name not in _KNOWN}
+    now = _current.get()
+    if now is None or attention_mask is not None or dropout or unknown or not getattr(module, "is_causal", True):
+        raise Unproven(
+            f"{type(module).__name__} asks its attention for {', '.join(sorted(unknown)) or 'a mask of its own'}"
+        )
+    if query.shape[0] != 1 or query.shape[2] != len(now.row.end) or key.shape[2] != query.shape[2]:
+        raise Unproven(f"{type(module).__name__} attends to other keys than the row's")
+    if query.device.type == "cuda":
+        return _flex(query, key, value, scaling, now.flex(sliding_window)), None
+    heads = query.shape[1] // key.shape[1]
+    if heads > 1:
+        key, value = key.repeat_interleave(heads, dim=1), value.repeat_interleave(heads, dim=1)
+    out = torch.empty_like(query)
+    for number, (block, keys) in enumerate(now.blocks()):
+        mask = now.mask(number, block, sliding_window, query.dtype)
+        out[:, :, block.start : block.stop] = scaled_dot_product_attention(
+            query[:, :, block.start : block.stop],
+            key[:, :, keys],
+            value[:, :, keys],
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+        )
+    return out.transpose(1, 2).contiguous(), None
+
+
+def attention_alone(row: Row, states: torch.Tensor, layers: int) -> None:
+    """Run the attention of ``row`` and nothing else, as often as a model has layers: what benchmarks call its bound.
+
+    Args:
+        row: whose nodes attend.
+        states: taken for queries, keys and values, shape (1, heads, N, d).
+        layers: of the model.
+    """
+    held = _current.set(_Attended(row, states.device))
+    try:
+        for _ in range(layers):
+            _attend(torch.nn.Identity(), states, states, states, None)
+    finally:
+        _current.reset(held)
+
+
+def _flex(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: Any
+) -> torch.Tensor:
+    grouped = query.shape[1] != key.shape[1]
+    out: torch.Tensor = _compiled()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+    return out.transpose(1, 2).contiguous()
+
+
+@functools.cache
+def _compiled() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True)

@@ -1,0 +1,80 @@
+"""A row of prefixes through a model: hidden states once per node, logits where something is scored and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from model_wrappers.scoring.attention import scoring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_wrappers.scoring.forest import Row, Tokens
+
+__all__ = ["score_row"]
+
+_LOGITS = 2**26
+"""Entries of a chunk of logits at most: 256 MiB in fp32."""
+
+
+def score_row(
+    model: Any, row: Row, targets: Sequence[Tokens], device: torch.device
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Return log-likelihood (nats) and whether every token is the most likely one, per member of ``row``.
+
+    Args:
+        model: a causal LM of transformers, in evaluation mode.
+        row: with the nodes whose logits are read as `Row.paths`.
+        targets: tokens that follow these nodes, per member.
+        device: of the model.
+
+    Raises:
+        Unproven: the model's attention is not plain.
+    """
+    nodes = np.concatenate(row.paths)
+    tokens = torch.from_numpy(np.concatenate(targets)).long().to(device)
+    read, place = np.unique(nodes, return_inverse=True)
+    with torch.inference_mode(), scoring(model, row, device):
+        states = model.base_model(
+            input_ids=torch.from_numpy(row.tokens).long()[None].to(device),
+            position_ids=torch.from_numpy(row.depth)[None].to(device),
+            use_cache=False,
+        ).last_hidden_state[0]  # (N, d)
+        states = states[torch.from_numpy(read).to(device)]
+    values, best = _read(model, states, tokens, torch.from_numpy(place).to(device))
+    lengths = np.array([len(path) for path in row.paths])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return np.add.reduceat(values, starts), np.logical_and.reduceat(best, starts)
+
+
+def _read(
+    model: Any, states: torch.Tensor, tokens: torch.Tensor, place: torch.Tensor
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Return log-probability of each token after its state, and whether no other token is more likely.
+
+    Args:
+        model: whose output layer is used.
+        states: of the nodes that are read, shape (R, d).
+        tokens: shape (T,).
+        place: index of each token's state, shape (T,).
+    """
+    head = model.get_output_embeddings()
+    step = max(_LOGITS // int(head.weight.shape[0]), 1)
+    order = torch.argsort(place, stable=True)
+    sorted_place = place[order]
+    values = torch.empty(len(tokens), dtype=torch.float32, device=states.device)
+    best = torch.empty(len(tokens), dtype=torch.bool, device=states.device)
+    with torch.inference_mode():
+        for start in range(0, len(states), step):
+            logits = head(states[start : start + step]).float()  # (step, vocabulary)
+            low, high = torch.searchsorted(
+                sorted_place, torch.tensor([start, start + len(logits)], device=place.device)
+            )
+            mine = order[int(low) : int(high)]
+            own, token = place[mine] - start, tokens[mine]
+            values[mine] = logits[own, token] - logits.logsumexp(dim=-1)[own]
+            best[mine] = logits.argmax(dim=-1)[own] == token
+    return values.double().cpu().numpy(), best.cpu().numpy()

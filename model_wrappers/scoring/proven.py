@@ -1,0 +1,76 @@
+"""The architectures whose scores by prefixes were shown to be those of lm-eval's own path, and why any other falls back.
+
+``tests/model_wrappers/scoring/test_architectures.py`` runs every name of this list request by request against ``HFLM``. A
+model of another architecture, or one of these with a setting that was not tried, takes lm-eval's path: never silently wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["PROVEN", "why_not"]
+
+PROVEN = frozenset(
+    {
+        "gpt2",
+        "gpt_neox",
+        "llama",
+        "mistral",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "starcoder2",
+    }
+)
+"""``model_type`` of each."""
+
+_PLAIN = {
+    "final_logit_softcapping": None,
+    "attn_logit_softcapping": None,
+    "alibi": False,
+    "logit_scale": None,
+    "logits_scaling": None,
+    "is_encoder_decoder": False,
+    "quantization_config": None,
+    "prefix_length": None,
+    "cross_attention_hidden_size": None,
+    "add_cross_attention": False,
+    "reorder_and_upcast_attn": False,
+    "scale_attn_by_inverse_layer_idx": False,
+}
+"""Settings that change logits or attention, and the values at which they do not."""
+
+_PLAIN_ROPE = {"default", "linear", "llama3", "proportional"}
+"""Rotary scalings whose angles depend on the position alone; ``dynamic``, ``longrope`` and ``yarn`` may look at the length."""
+
+
+def why_not(model: Any) -> str | None:
+    """Return why ``model`` is scored on the plain path; None if it need not be."""
+    config = getattr(model, "config", None)
+    kind = str(getattr(config, "model_type", None))
+    if kind not in PROVEN:
+        return f"architecture {kind!r} has not been proven"
+    for name, plain in _PLAIN.items():
+        value = getattr(config, name, plain)
+        if value is not None and value != plain:
+            return f"{name}={value!r} has not been proven"
+    if "custom" in type(model).__module__ or not type(model).__module__.startswith("transformers."):
+        return f"{type(model).__name__} is not of transformers"
+    if model.get_output_embeddings() is None or model.base_model is model:
+        return "it has no output layer of its own"
+    if any(parameter.is_meta for parameter in model.parameters()) or getattr(model, "hf_device_map", None):
+        return "its weights are spread over devices"
+    rope = _rope(config)
+    if rope not in _PLAIN_ROPE:
+        return f"rotary scaling {rope!r} has not been proven"
+    return None
+
+
+def _rope(config: Any) -> str:
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return str(found.get("rope_type") or found.get("type") or "default")
