@@ -88,7 +88,7 @@ def _task(
             seconds, expected = _timed(lambda: peers[best].loglikelihood(asked, disable_tqdm=True), clock, given)
             theirs.append(seconds)
     bound = _bound(peers[best], asked, clock, given)
-    return {
+    return _against_single(given, tokens, asked, result, expected) | {
         "requests": len(asked),
         "hf_batch_size": best,
         "hf_first": {b: round(s, 3) for b, s in first.items()},
@@ -100,6 +100,24 @@ def _task(
         "same_greedy": [g for _, g in result] == [g for _, g in expected],
         "same_choices": _choices(asked, result) == _choices(asked, expected),
     }
+
+
+def _against_single(
+    given: argparse.Namespace,
+    tokens: Any,
+    asked: list[Any],
+    ours: list[tuple[float, bool]],
+    theirs: list[tuple[float, bool]],
+) -> dict[str, Any]:
+    """Return, for half precision, how far both sides are from single precision: mean and largest difference, nats."""
+    if given.dtype == "float32":
+        return {}
+    single = _ours(_peer(model(given.model, device=given.device), tokens, "1", given), asked)
+    found = {}
+    for side, scores in (("ours", ours), ("hf", theirs)):
+        apart = [abs(a - b) for (a, _), (b, _) in zip(scores, single, strict=True)]
+        found[f"{side}_from_fp32"] = {"mean": statistics.mean(apart), "largest": max(apart)}
+    return found
 
 
 def _peer(made: Any, tokens: Any, batch: str, given: argparse.Namespace) -> Any:

@@ -1,0 +1,125 @@
+"""``python -m benchmarks.chart``: the README's table of speeds and ``docs/speed.png``, from the kept results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+START, END = "<!-- speed: made by python -m benchmarks.chart -->", "<!-- end of speed -->"
+
+
+def main() -> None:
+    """Write the table into the README and draw the chart."""
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    draw(ROOT / "docs" / "speed.png")
+
+
+def with_table(text: str) -> str:
+    """Return the README with the table in its place."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    if not rest or not after:
+        sys.exit(f"README.md lacks {START} ... {END}")
+    return f"{before}{START}\n{table()}\n{END}{after}"
+
+
+def table() -> str:
+    """Return the table in Markdown: one row per kept result."""
+    made = {
+        "scoring-30m-cpu": _scoring,
+        "scoring-1b-cpu": _scoring,
+        "copies-30m-cpu": _copies,
+        "finetune-30m-cpu": _finetune,
+        "judge": _judge,
+    }
+    rows = [row(found) for name, row in made.items() if (found := _read(name))]
+    lines = [("what", "against", "ratio", "measured on"), ("---",) * 4, *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    ratio = (
+        f"**{found['ratio_of_totals']:.1f}x** in total, geometric mean {found['geometric_mean']:.1f}x, least "
+        f"{found['least_ratio']:.1f}x; within {found['largest_difference']:.0e} nats; {found['share_of_bound']:.0%} of the bound"
+    )
+    what = f"ten tasks, 5-shot, {found['model'].upper()} shape, {found['dtype']}, {found['clock'].upper()} time"
+    return what, "lm-eval's `hf` at its best batch size", ratio, _where(found)
+
+
+def _copies(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    what = f"each further perturbed copy, K = {found['copies']}"
+    return what, "a stock `lm_eval` run each", f"**{found['ratio']:.1f}x**", _where(found)
+
+
+def _finetune(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    times = found["ratios"]
+    ratio = (
+        f"**{times['trainer_padded']:.1f}x, {times['trl_padded']:.1f}x, {times['trl_packing']:.1f}x**; "
+        f"{found['peak_memory_ratio']:.2f} of Trainer's peak memory"
+    )
+    what = f"useful tokens per {found['clock'].upper()} second, {found['model'].upper()} shape, instruction data"
+    return what, "Trainer padded, TRL padded, TRL packing", ratio, _where(found)
+
+
+def _judge(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    ours, theirs = found["ours"]["questions"], found["alpaca_eval"]["questions"]
+    where = f"{found['cpus']} cores, a local server that answers at once"
+    return (
+        f"AlpacaEval's client, {ours} questions",
+        f"alpaca_eval, {theirs} questions",
+        f"**{found['ratio']:.0f}x**",
+        where,
+    )
+
+
+def draw(path: Path) -> None:
+    """Draw the ratio of every task of the kept scoring results."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    found = [f for name in ("scoring-30m-cpu", "scoring-1b-cpu") if (f := _read(name))]
+    if not found:
+        return
+    figure, axis = plt.subplots(figsize=(7.5, 3.0), layout="constrained")
+    width = 0.8 / len(found)
+    for place, one in enumerate(found):
+        tasks = [row["task"].replace("_", "\n") for row in one["tasks"]]
+        at = [i + (place - (len(found) - 1) / 2) * width for i in range(len(tasks))]
+        ratios = [row["ratio"] for row in one["tasks"]]
+        low = [row["hf"]["low"] / row["ours"]["high"] for row in one["tasks"]]
+        high = [row["hf"]["high"] / row["ours"]["low"] for row in one["tasks"]]
+        errors = [
+            [max(r - a, 0) for r, a in zip(ratios, low, strict=True)],
+            [max(b - r, 0) for r, b in zip(ratios, high, strict=True)],
+        ]
+        axis.bar(
+            at, ratios, width, yerr=errors, capsize=2, label=f"{one['model'].upper()} shape, {one['dtype']}",
+            color=("#0072b2", "#e69f00")[place], hatch=("", "//")[place], edgecolor="black", linewidth=0.6,
+        )  # fmt: skip
+        axis.set_xticks(range(len(tasks)), tasks, fontsize="x-small")
+    axis.axhline(1, color="black", linewidth=0.8)
+    axis.set_ylabel("times faster than lm-eval's hf")
+    title = "bars: medians; whiskers: range over repeats"
+    axis.legend(frameon=False, fontsize="small", title=title, title_fontsize="x-small")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _where(found: dict[str, Any]) -> str:
+    return f"{found['device']}, {found['threads']} thread{'s' if found['threads'] != 1 else ''}, {found['date']}"
+
+
+if __name__ == "__main__":
+    main()
