@@ -45,7 +45,8 @@ def table() -> str:
 def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
     ratio = (
         f"**{found['ratio_of_totals']:.1f}x** in total, geometric mean {found['geometric_mean']:.1f}x, least "
-        f"{found['least_ratio']:.1f}x; within {found['largest_difference']:.0e} nats; {found['share_of_bound']:.0%} of the bound"
+        f"{found['least_ratio']:.1f}x; "
+        f"within {found['largest_difference']:.0e} nats; {found['share_of_bound']:.0%} of the bound"
     )
     what = f"ten tasks, 5-shot, {found['model'].upper()} shape, {found['dtype']}, {found['clock'].upper()} time"
     return what, "lm-eval's `hf` at its best batch size", ratio, _where(found)

@@ -158,30 +158,36 @@ def _bound(lm: Any, asked: list[Any], clock: Callable[[], float], given: argpars
     import numpy as np
     import torch
 
-    from model_wrappers.scoring.attention import attention_alone
+    from model_wrappers.scoring.attention import attention_alone, by_token, last_layer
     from model_wrappers.scoring.score import Plan, budget
     from model_wrappers.scoring.tokens import encode
 
     config = lm.model.config
     plan = Plan(encode(lm, [r.args for r in asked]), lm.max_length)
+    parts = {id(m) for part in by_token(last_layer(lm.model)) for m in part.modules()}
     linear = [m for m in lm.model.base_model.modules() if isinstance(m, torch.nn.Linear)]
     head = lm.model.get_output_embeddings()
+
+    def states(rows: int, width: int) -> torch.Tensor:
+        return torch.randn(rows, width, device=lm.device, dtype=lm.model.dtype)
+
     seconds = 0.0
     for row in plan.rows(budget(lm.model, lm.device, lm.max_length)):
-        count, read = len(row.tokens), len(np.unique(np.concatenate(row.paths)))
-        inputs = {
-            m.in_features: torch.randn(count, m.in_features, device=lm.device, dtype=lm.model.dtype) for m in linear
-        }
-        states = torch.randn(read, config.hidden_size, device=lm.device, dtype=lm.model.dtype)
-        shape = (1, config.num_attention_heads, count, config.hidden_size // config.num_attention_heads)
+        read = np.unique(np.concatenate(row.paths))
+        thin = 2 * len(read) < len(row.tokens)
+        inputs = [(m, states(len(read) if thin and id(m) in parts else len(row.tokens), m.in_features)) for m in linear]
+        shape = (1, config.num_attention_heads, len(row.tokens), config.hidden_size // config.num_attention_heads)
         qkv = torch.randn(shape, device=lm.device, dtype=lm.model.dtype)
+        final = states(len(read), config.hidden_size)
 
-        def products(inputs: Any = inputs, states: Any = states, row: Any = row, qkv: Any = qkv) -> None:
+        def products(
+            row: Any = row, read: Any = read, inputs: Any = inputs, qkv: Any = qkv, final: Any = final
+        ) -> None:
             with torch.inference_mode():
-                for module in linear:
-                    module(inputs[module.in_features])
-                attention_alone(row, qkv, config.num_hidden_layers)
-                head(states)
+                for module, given_states in inputs:
+                    module(given_states)
+                attention_alone(row, read, qkv, config.num_hidden_layers)
+                head(final)
 
         taken, _ = _timed(products, clock, given)
         seconds += taken

@@ -18,12 +18,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from model_wrappers.scoring.blocks import blocks, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from model_wrappers.scoring.blocks import Block
-    from model_wrappers.scoring.forest import Row
+    from model_wrappers.scoring.forest import Ints, Row
 
-__all__ = ["NAME", "Unproven", "attention_alone", "scoring"]
+__all__ = ["NAME", "Unproven", "attention_alone", "by_token", "last_layer", "scoring"]
 
 NAME = "overtrain_prefixes"
 
@@ -37,11 +37,21 @@ class Unproven(Exception):  # noqa: N818  (it is no error: the plain path takes 
 
 @dataclass
 class _Attended:
-    """A row on the model's device, with its masks as they are first needed."""
+    """A row on the model's device, with its masks as they are first needed.
+
+    Attributes:
+        row: whose nodes attend.
+        device: of the model.
+        masks: what was made so far.
+        read: nodes whose final states are read, ascending; in the last layer nothing else is computed for the others.
+        last: ids of the modules of the last layer.
+    """
 
     row: Row
     device: torch.device
     masks: dict[Any, Any] = field(default_factory=dict)
+    read: Ints | None = None
+    last: frozenset[int] = frozenset()
 
     def blocks(self) -> list[tuple[Block, Any]]:
         """Return the blocks with their keys as a slice or an index."""
@@ -67,6 +77,21 @@ class _Attended:
             self.masks[key] = mask.to(self.device)
         return self.masks[key]
 
+    def read_blocks(self, window: int | None, dtype: torch.dtype) -> list[tuple[torch.Tensor, Any, torch.Tensor]]:
+        """Return for each block with nodes that are read: these, the block's keys and the mask between them."""
+        key = ("read", window, dtype)
+        if key not in self.masks:
+            assert self.read is not None
+            made = []
+            for block, keys in self.blocks():
+                mine = self.read[(self.read >= block.start) & (self.read < block.stop)]
+                if len(mine):
+                    seen = torch.from_numpy(visible(self.row, block, window)[mine - block.start])
+                    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
+                    made.append((torch.from_numpy(mine).to(self.device), keys, mask.to(self.device)))
+            self.masks[key] = made
+        return list(self.masks[key])
+
     def flex(self, window: int | None) -> Any:
         """Return FlexAttention's block mask."""
         from torch.nn.attention.flex_attention import create_block_mask
@@ -88,17 +113,62 @@ _current: ContextVar[_Attended | None] = ContextVar("overtrain_row", default=Non
 
 
 @contextlib.contextmanager
-def scoring(model: Any, row: Row, device: torch.device) -> Iterator[None]:
-    """Let ``model`` attend over ``row`` inside the block, whatever attention it uses outside."""
+def scoring(model: Any, row: Row, device: torch.device, read: Ints) -> Iterator[None]:
+    """Let ``model`` attend over ``row`` inside the block, whatever attention it uses outside.
+
+    Args:
+        model: a causal LM of transformers.
+        row: whose nodes are its tokens.
+        device: of the model.
+        read: nodes whose final states are wanted, ascending; what comes out for the others is meaningless.
+    """
     _register()
     before = model.config._attn_implementation
-    held = _current.set(_Attended(row, device))
+    layer = last_layer(model)
+    thin = 2 * len(read) < len(row.tokens)
+    last = frozenset(id(module) for module in layer.modules()) if thin else frozenset()
+    parts = by_token(layer) if thin else []
+    kept = torch.from_numpy(read).to(device)
+    held = _current.set(_Attended(row, device, read=read, last=last))
     model.config._attn_implementation = NAME
+    for part in parts:
+        part.forward = functools.partial(_only, part.forward, kept)
     try:
         yield
     finally:
+        for part in parts:
+            del part.forward
         _current.reset(held)
         model.config._attn_implementation = before
+
+
+def last_layer(model: Any) -> torch.nn.Module:
+    """Return the last decoder layer of a causal LM of transformers.
+
+    Raises:
+        Unproven: there is no list of as many layers as the configuration says.
+    """
+    for module in model.base_model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers:
+            return module[-1]
+    raise Unproven(f"{type(model).__name__} has no list of {model.config.num_hidden_layers} layers")
+
+
+_BY_TOKEN = ("mlp", "self_attn.o_proj", "self_attn.dense", "attention.dense", "attn.c_proj")
+
+
+def by_token(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the parts of a layer that treat every token by itself, by the names that the proven architectures give them."""
+    named = dict(layer.named_modules())
+    return [named[name] for name in _BY_TOKEN if name in named]
+
+
+def _only(forward: Callable[[torch.Tensor], torch.Tensor], kept: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """Run a part of the last layer for the nodes that are read; zeros for the others."""
+    found = forward(states[:, kept])
+    out = found.new_zeros((*states.shape[:2], found.shape[-1]))
+    out[:, kept] = found
+    return out
 
 
 def _register() -> None:
@@ -140,6 +210,13 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
     heads = query.shape[1] // key.shape[1]
     if heads > 1:
         key, value = key.repeat_interleave(heads, dim=1), value.repeat_interleave(heads, dim=1)
+    if id(module) in now.last:
+        out = torch.zeros_like(query)
+        for chosen, keys, seen in now.read_blocks(sliding_window, query.dtype):
+            out[:, :, chosen] = scaled_dot_product_attention(
+                query[:, :, chosen], key[:, :, keys], value[:, :, keys], attn_mask=seen, scale=scaling
+            )
+        return out.transpose(1, 2).contiguous(), None
     out = torch.empty_like(query)
     for number, (block, keys) in enumerate(now.blocks()):
         mask = now.mask(number, block, sliding_window, query.dtype)
@@ -154,18 +231,21 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
     return out.transpose(1, 2).contiguous(), None
 
 
-def attention_alone(row: Row, states: torch.Tensor, layers: int) -> None:
+def attention_alone(row: Row, read: Ints, states: torch.Tensor, layers: int) -> None:
     """Run the attention of ``row`` and nothing else, as often as a model has layers: what benchmarks call its bound.
 
     Args:
         row: whose nodes attend.
+        read: nodes whose final states are wanted.
         states: taken for queries, keys and values, shape (1, heads, N, d).
         layers: of the model.
     """
-    held = _current.set(_Attended(row, states.device))
+    layer, last = torch.nn.Identity(), torch.nn.Identity()
+    thin = frozenset({id(last)}) if 2 * len(read) < len(row.tokens) else frozenset()
+    held = _current.set(_Attended(row, states.device, read=read, last=thin))
     try:
-        for _ in range(layers):
-            _attend(torch.nn.Identity(), states, states, states, None)
+        for number in range(layers):
+            _attend(last if number == layers - 1 else layer, states, states, states, None)
     finally:
         _current.reset(held)
 

@@ -37,7 +37,7 @@ def score_row(
     nodes = np.concatenate(row.paths)
     tokens = torch.from_numpy(np.concatenate(targets)).long().to(device)
     read, place = np.unique(nodes, return_inverse=True)
-    with torch.inference_mode(), scoring(model, row, device):
+    with torch.inference_mode(), scoring(model, row, device, read):
         states = model.base_model(
             input_ids=torch.from_numpy(row.tokens).long()[None].to(device),
             position_ids=torch.from_numpy(row.depth)[None].to(device),

@@ -1,0 +1,361 @@
+"""``python -m benchmarks.finetune``: useful tokens per second of fine-tuning, and its peak memory, beside three peers.
+
+A random model of a published shape on real instruction rows (made-up ones of like lengths where there are none). Four sides
+take turns, each in a fresh process: ours; transformers' ``Trainer`` on padded batches; TRL's ``SFTTrainer`` on padded
+batches; TRL's packing (``bfd``). All train all weights on the same rows and targets with the same optimiser, precision,
+rows per optimiser step and number of steps, from the tokens on. A useful token is one of a row, not of padding; CPU time on
+a CPU, wall time on an accelerator. Peers run 8 rows per forward (the default of both), packing one packed row of 1,024
+tokens; everything else is at their defaults, but for TRL's recomputation of activations, which is off.
+
+On an accelerator also model FLOP utilisation: the arithmetic of the layers for every useful token, of the output layer for
+every target, and of attention, over the time and the device's peak. TRL may live in an environment of its own:
+``--trl-python``. Writes ``benchmarks/results/finetune-<model>-<device>.json``; exits with 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.models import SHAPES, SHARED, environment, machine, model, tokenizer, words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model_wrappers.training.tokenise import TokenisedRow
+
+RESULTS = Path(__file__).parent / "results"
+SIDES = ("ours", "trainer-padded", "trl-padded", "trl-packing")
+BARS = {"trainer-padded": 2.5, "trl-padded": 5.0, "trl-packing": 2.0}
+MEMORY_BAR = 0.4  # of trainer-padded
+TOLERANCE = 1e-3  # nats, of a step's loss against Trainer's, in fp32
+PEER_ROWS = 8
+PACKED = 1024
+LEARNING_RATE = 1e-4
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+"""Dense bfloat16 FLOP/s by name of the device. Source: NVIDIA's data sheets."""
+
+
+def main() -> int:
+    """Measure, print, write; return 1 where a bar is missed."""
+    given = _arguments()
+    if given.side:
+        print(json.dumps(_measure(given)))
+        return 0
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "rows.npz"
+        about = _write_rows(file, given)
+        found: dict[str, list[dict[str, Any]]] = {side: [] for side in given.sides}
+        for repeat in range(given.repeats):
+            for side in given.sides:
+                found[side].append(_fresh_process(side, file, given))
+                print(f"{repeat + 1}/{given.repeats} {side:15s} {_line(found[side][-1])}", flush=True)
+    result = {
+        "model": given.model,
+        "dtype": given.dtype,
+        "global_batch": given.batch,
+        "steps": given.steps,
+        "peer_rows_per_forward": PEER_ROWS,
+        "clock": "wall" if given.device != "cpu" else "cpu",
+        **machine(given.device),
+        **about,
+        "sides": {side: _summary(runs) for side, runs in found.items()},
+    }
+    result["versions"]["trl"] = next((run["trl"] for runs in found.values() for run in runs if "trl" in run), None)
+    result |= _ratios(result["sides"])
+    where = RESULTS / f"finetune-{given.model}-{given.device.partition(':')[0]}.json"
+    where.write_text(json.dumps(result, indent=1) + "\n")
+    return _verdict(result)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(SHAPES), default="30m")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16: autocast")
+    parser.add_argument("--batch", type=int, default=32, help="rows per optimiser step")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--micro-batch", type=int, help="rows per forward of ours; its own choice by default")
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _write_rows(file: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Tokenise as many rows as the steps need into ``file``; return what describes them."""
+    import numpy as np
+
+    from model_wrappers.training.tokenise import tokenise
+
+    count = given.batch * given.steps
+    rows = tokenise(_examples(count), tokenizer(), SHAPES[given.model]["context"]).rows[:count]
+    assert len(rows) == count
+    lengths = np.array([len(row.input_ids) for row in rows])
+    np.savez(
+        file,
+        ids=np.concatenate([row.input_ids for row in rows]),
+        targets=np.concatenate([row.target_mask for row in rows]),
+        lengths=lengths,
+    )
+    order = np.random.default_rng(0).permutation(count)[: count // PEER_ROWS * PEER_ROWS].reshape(-1, PEER_ROWS)
+    return {
+        "tokens": int(lengths.sum()),
+        "target_share": round(float(np.concatenate([row.target_mask for row in rows]).mean()), 3),
+        "padding_efficiency": round(float(lengths[order].sum() / (lengths[order].max(1) * PEER_ROWS).sum()), 3),
+    }
+
+
+def _examples(count: int) -> Any:
+    """Return Alpaca's rows, or made-up instructions and answers whose lengths vary alike."""
+    import random
+
+    from model_wrappers.training.data import DataSpec, load_examples
+    from model_wrappers.training.segments import Example, Segment
+
+    if (SHARED / "alpaca").is_dir():
+        with environment(OVERTRAIN_DATA=str(SHARED)):
+            spec = DataSpec(data="alpaca", data_limit=count + 16, validation_fraction=0.0)
+            return load_examples(spec, tokenizer()).train
+    rng = random.Random(0)
+    made = []
+    for number in range(count):
+        asked, answer = (max(1, int(rng.lognormvariate(mean, 0.8))) for mean in (3.0, 3.4))
+        texts = [" ".join(words(size, 2 * number + part)) for part, size in enumerate((asked, answer))]
+        made.append(Example((Segment(texts[0] + "\n", target=False), Segment(texts[1], target=True))))
+    return made
+
+
+def _fresh_process(side: str, file: Path, given: argparse.Namespace) -> dict[str, Any]:
+    python = given.trl_python if side.startswith("trl") else sys.executable
+    command = [python, "-m", "benchmarks.finetune", "--side", side, "--rows", str(file)]
+    for name in ("model", "device", "dtype", "batch", "steps"):
+        command += [f"--{name}", str(getattr(given, name))]
+    if given.micro_batch:
+        command += ["--micro-batch", str(given.micro_batch)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    if done.returncode:
+        if "No module named 'trl'" in done.stderr:
+            sys.exit("TRL is missing: pip install 'lm-eval-overtrain[bench]', or give --trl-python or --sides")
+        sys.exit(f"{side} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Train on one side in this process; return time, memory and the loss of every step."""
+    import resource
+
+    import torch
+
+    logging.disable(logging.WARNING)
+    rows = _read_rows(given.rows)
+    made = model(given.model, device=given.device)
+    on_cpu = given.device == "cpu"
+    with tempfile.TemporaryDirectory() as work:
+        start = {"ours": _ours, "trainer-padded": _trainer}.get(given.side, _trl)(made, rows, Path(work), given)
+        clock: Callable[[], float] = time.process_time if on_cpu else time.perf_counter
+        started = clock()
+        history = start()
+        if not on_cpu:
+            torch.cuda.synchronize()
+        seconds = clock() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if on_cpu else torch.cuda.max_memory_allocated()
+    found: dict[str, Any] = {
+        "seconds": seconds,
+        "tokens_per_second": sum(len(row.input_ids) for row in rows) / seconds,
+        "peak_gb": peak / 1e9,
+        "losses": [entry["loss"] for entry in history if "loss" in entry],
+    }
+    assert len(found["losses"]) == given.steps
+    if given.side.startswith("trl"):
+        from importlib.metadata import version
+
+        found["trl"] = version("trl")
+    share = None if on_cpu else _utilisation(made.config, rows, seconds)
+    return found | ({} if share is None else {"model_flop_utilisation": share})
+
+
+def _read_rows(file: Path) -> list[TokenisedRow]:
+    import numpy as np
+
+    from model_wrappers.training.tokenise import TokenisedRow
+
+    with np.load(file) as kept:
+        borders = np.cumsum(kept["lengths"])[:-1]
+        ids, targets = np.split(kept["ids"], borders), np.split(kept["targets"], borders)
+    return [TokenisedRow(i, t) for i, t in zip(ids, targets, strict=True)]
+
+
+def _ours(made: Any, rows: list[TokenisedRow], work: Path, given: argparse.Namespace) -> Callable[[], Any]:
+    from model_wrappers.training.trainer import Schedule, train
+
+    schedule = Schedule(
+        learning_rate=LEARNING_RATE,
+        lr_scheduler="linear",
+        warmup_steps=0,
+        warmup_ratio=0.0,
+        weight_decay=0.0,
+        epochs=1.0,
+        max_steps=given.steps,
+        train_batch_size=given.batch,
+        micro_batch_size=given.micro_batch,
+        max_grad_norm=1.0,
+        l2_to_init=0.0,
+        precision="bf16" if given.dtype == "bfloat16" else "fp32",
+        gradient_checkpointing=False,
+        fsdp=False,
+        resume_every=0,
+        seed=0,
+    )
+    return lambda: train(made, rows, [], schedule, pad_id=1, work=work).log
+
+
+def _common(work: Path, given: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "output_dir": str(work),
+        "per_device_train_batch_size": PEER_ROWS,
+        "gradient_accumulation_steps": given.batch // PEER_ROWS,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "linear",
+        "max_steps": given.steps,
+        "max_grad_norm": 1.0,
+        "bf16": given.dtype == "bfloat16",
+        "seed": 0,
+        "data_seed": 0,
+        "use_cpu": given.device == "cpu",
+        "report_to": "none",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": given.device != "cpu",
+    }
+
+
+def _trainer(made: Any, rows: list[TokenisedRow], work: Path, given: argparse.Namespace) -> Callable[[], Any]:
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from model_wrappers.training.batches import pad_batch
+
+    trainer = Trainer(
+        model=made,
+        args=TrainingArguments(**_common(work, given), remove_unused_columns=False),
+        train_dataset=rows,
+        data_collator=lambda batch: {k: torch.from_numpy(v) for k, v in pad_batch(batch, 1).items()},
+    )
+    return lambda: (trainer.train(), trainer.state.log_history)[1]
+
+
+def _trl(made: Any, rows: list[TokenisedRow], work: Path, given: argparse.Namespace) -> Callable[[], Any]:
+    import warnings
+
+    import datasets
+    from trl import SFTConfig, SFTTrainer, pack_dataset
+
+    warnings.simplefilter("ignore")
+    datasets.disable_progress_bars()
+    data = datasets.Dataset.from_dict(
+        {
+            "input_ids": [row.input_ids.tolist() for row in rows],
+            "completion_mask": [row.target_mask.astype(int).tolist() for row in rows],
+        }
+    )
+    more: dict[str, Any] = {}
+    if given.side == "trl-packing":
+        packed = len(pack_dataset(data, PACKED, "bfd"))
+        more = {
+            "packing": True,
+            "packing_strategy": "bfd",
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": -(-packed // given.steps),  # so that all rows are seen in as many steps
+        }
+    arguments = SFTConfig(
+        **_common(work, given) | more,
+        max_length=PACKED,
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+    )
+    trainer = SFTTrainer(model=made, args=arguments, train_dataset=data, processing_class=tokenizer())
+    return lambda: (trainer.train(), trainer.state.log_history)[1]
+
+
+def _utilisation(config: Any, rows: list[TokenisedRow], seconds: float) -> float | None:
+    """Return the share of the device's peak that the model's own arithmetic came to; None for an unlisted device."""
+    import torch
+
+    name = torch.cuda.get_device_name()
+    peak = next((flops for key, flops in PEAKS.items() if key in name), None)
+    if peak is None:
+        return None
+    width, layers = config.hidden_size, config.num_hidden_layers
+    per_token = layers * (4 * width**2 + 3 * width * config.intermediate_size)
+    tokens, targets = (sum(sizes) for sizes in zip(*((len(r.input_ids), r.target_mask.sum()) for r in rows), strict=True))
+    attention = sum(2 * len(row.input_ids) ** 2 * width * layers for row in rows)  # causal: half of the products
+    forward = 2 * (per_token * tokens + width * config.vocab_size * targets) + attention
+    return float(3 * forward / seconds / peak)
+
+
+def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"losses": [round(loss, 6) for loss in runs[0]["losses"]]}
+    for name in ("tokens_per_second", "seconds", "peak_gb", "model_flop_utilisation"):
+        values = [run[name] for run in runs if name in run]
+        if values:
+            spread = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+            found[name] = {key: round(value, 3) for key, value in spread.items()}
+    return found
+
+
+def _ratios(sides: dict[str, Any]) -> dict[str, Any]:
+    if "ours" not in sides:
+        return {"speed_ratios": {}, "memory_ratios": {}}
+    ours, peers = sides["ours"], {side: found for side, found in sides.items() if side != "ours"}
+
+    def ratio(name: str, peer: dict[str, Any]) -> float:
+        return round(ours[name]["median"] / peer[name]["median"], 3)
+
+    found: dict[str, Any] = {
+        "speed_ratios": {side: ratio("tokens_per_second", peer) for side, peer in peers.items()},
+        "memory_ratios": {side: ratio("peak_gb", peer) for side, peer in peers.items()},
+    }
+    if "trainer-padded" in peers:  # the same batches in the same order
+        pairs = zip(ours["losses"], peers["trainer-padded"]["losses"], strict=True)
+        found["largest_loss_difference"] = max(abs(a - b) for a, b in pairs)
+    return found
+
+
+def _line(run: dict[str, Any]) -> str:
+    share = run.get("model_flop_utilisation")
+    shown = "" if share is None else f"   {share:.0%} of peak FLOP/s"
+    return f"{run['tokens_per_second']:8.1f} useful tokens/s   peak {run['peak_gb']:5.2f} GB   {run['seconds']:7.1f} s{shown}"
+
+
+def _verdict(found: dict[str, Any]) -> int:
+    for side, ratio in found["speed_ratios"].items():
+        print(f"against {side}: {ratio} x the tokens per second, {found['memory_ratios'][side]} of the peak memory")
+    missed = []
+    if found["model"] == "30m" and found["clock"] == "cpu":
+        speed, memory = found["speed_ratios"], found["memory_ratios"].get("trainer-padded")
+        missed += [f"{side} {speed.get(side, 'not measured')} < {bar}" for side, bar in BARS.items() if speed.get(side, 0) < bar]
+        if memory is None or memory > MEMORY_BAR:
+            missed.append(f"peak memory {memory or 'not measured'} > {MEMORY_BAR}")
+    if found["dtype"] == "float32" and found.get("largest_loss_difference", 0.0) > TOLERANCE:
+        missed.append(f"losses differ from Trainer's by {found['largest_loss_difference']:.1e} > {TOLERANCE}")
+    print("bars: " + ("all met" if not missed else "MISSED " + "; ".join(missed)))
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
