@@ -152,8 +152,8 @@ def _real(task: str, documents: int) -> list[Any]:
     with environment(OVERTRAIN_DATA=str(SHARED)):
         manager = TaskManager(include_defaults=False, include_path=str(overtrain_tasks.path()))
         loaded = list(manager.load([f"overtrain_{task}"])["tasks"].values())
-        # MMLU's 57 subjects are tasks of their own: a few of them with a few questions each, as many in all as elsewhere.
-        each = documents if len(loaded) == 1 else min(documents, 4)
+        # MMLU's 57 subjects are tasks of their own, of 246 questions on average: as few of them as hold enough questions.
+        each = min(documents, 100)
         found: list[Any] = []
         for one in loaded[: -(-documents // each)]:
             one.set_config("num_fewshot", 5)

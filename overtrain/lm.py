@@ -10,6 +10,8 @@ from model_wrappers.lm import ModifiedLM
 from model_wrappers.materialise import Step, apply_in_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lm_eval.api.instance import Instance
 
     from model_wrappers.modifications.base import Modification
@@ -18,7 +20,7 @@ __all__ = ["CellLM", "HeldWeights"]
 
 
 class HeldWeights:
-    """One loaded base model and a copy of its weights, so that the next cell of it need not read them again.
+    """One loaded base model and a copy of its weights, so that the next cell of it need not read them again; its tokenizer.
 
     The copy is restored bit by bit; subtracting a perturbation again would not be exact. Twice the memory of the weights.
     """
@@ -27,6 +29,13 @@ class HeldWeights:
         self._key: str | None = None
         self._model: Any = None
         self._copy: dict[str, Any] = {}
+        self._tokenizer: tuple[str, Any] | None = None
+
+    def tokenizer(self, key: str, load: Callable[[], Any]) -> Any:
+        """Return the tokenizer called ``key``, which nobody changes; loaded if the last one was another."""
+        if self._tokenizer is None or self._tokenizer[0] != key:
+            self._tokenizer = key, load()
+        return self._tokenizer[1]
 
     def take(self, key: str) -> Any:
         """Return the model called ``key`` with the weights that it was loaded with, or None; another one is let go."""
@@ -65,6 +74,16 @@ class CellLM(ModifiedLM):
     def steps(self) -> list[Step]:
         """What every modification did, in order."""
         return list(self._steps)
+
+    def _create_tokenizer(self, *arguments: Any, **kwargs: Any) -> None:
+        def load() -> Any:
+            HFLM._create_tokenizer(self, *arguments, **kwargs)
+            return self.tokenizer
+
+        if self._held is None:
+            load()
+        else:
+            self.tokenizer = self._held.tokenizer(repr((arguments, sorted(kwargs.items()))), load)
 
     def _create_model(self, pretrained: str, dtype: Any = "auto", **kwargs: Any) -> None:
         todo = self._effective

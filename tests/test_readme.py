@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -62,3 +63,12 @@ def test_the_tree_names_files_that_exist():
 def test_files_that_the_readme_shows_are_there():
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (ROOT / link).is_file(), link
+
+
+def test_the_table_of_speeds_is_that_of_the_kept_results():
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.chart import with_table
+    finally:
+        sys.path.remove(str(ROOT))
+    assert with_table(README) == README

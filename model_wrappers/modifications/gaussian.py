@@ -72,23 +72,34 @@ class Gaussian(Modification):
 
         initial = resolve_initial_std(self.init_std, model, checkpoint)
         squared = 0.0
+        scales = {name: self.gamma * initial.std[name] for name, _ in model.named_parameters()}
+        # Fresh pages for every tensor would cost more than the arithmetic: one buffer of each kind serves all of them.
+        largest = max((p.numel() for name, p in model.named_parameters() if scales[name]), default=0)
+        drawn, squares = torch.empty(largest, dtype=torch.float32), torch.empty(largest, dtype=torch.float64)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                scale = self.gamma * initial.std[name]
-                if scale == 0:
+                if scales[name] == 0:
                     continue
-                noise = standard_normal(self.seed, name, parameter.shape).mul_(scale)
-                squared += float(noise.double().square().sum())
+                noise = standard_normal(self.seed, name, parameter.shape, out=drawn).mul_(scales[name])
+                squared += float(squares[: noise.numel()].copy_(noise.flatten()).square_().sum())
                 noise += parameter.detach().to("cpu", torch.float32)
                 parameter.copy_(noise)
         record = {"init_std_source": initial.source, "init_std_cited": initial.cited}
         return Modified(model, {"distance": math.sqrt(squared)}, record)
 
 
-def standard_normal(seed: int, name: str, shape: torch.Size) -> torch.Tensor:
-    """Return z ~ N(0, I) of ``shape``, float32 on the CPU, determined by ``seed`` and the parameter's ``name`` alone."""
+def standard_normal(seed: int, name: str, shape: torch.Size, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return z ~ N(0, I) of ``shape``, float32 on the CPU, determined by ``seed`` and the parameter's ``name`` alone.
+
+    Args:
+        seed: of the noise.
+        name: of the parameter.
+        shape: of the parameter.
+        out: float32 on the CPU, flat, at least as long as ``shape`` holds numbers: its beginning is drawn into and returned.
+    """
     import torch
 
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
+    drawn = torch.empty(shape, dtype=torch.float32) if out is None else out[: shape.numel()].view(shape)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, out=drawn)

@@ -27,8 +27,9 @@ __all__ = ["PrefixScorer", "Scored"]
 
 _log = logging.getLogger(__name__)
 Scored = list[tuple[float, bool]]
-_KEPT = 10**9  # bytes of plans
-_plans: OrderedDict[Any, Plan] = OrderedDict()
+_BYTES = 10**9  # bytes of plans
+_Planned = tuple[Plan, list[tuple[int, int]]]
+_plans: OrderedDict[Any, _Planned] = OrderedDict()
 _compared: dict[Any, str | None] = {}
 
 
@@ -64,13 +65,12 @@ class PrefixScorer:
         """Return (log-likelihood in nats, number of tokens) of every whole text; None: take the plain path."""
         if not texts or not self.ready:
             return None
-        tokens = encode_texts(self._lm, texts)
-        parts = [windows(self._lm, ids) for ids in tokens]
-        found = self._score(Plan((w for part in parts for w in part), self._lm.max_length), on_row)
+        plan, sizes = self._planned_texts(texts)
+        found = self._score(plan, on_row)
         if found is None:
             return None
         values = iter(found)
-        return [(sum(next(values)[0] for _ in part), len(ids)) for part, ids in zip(parts, tokens, strict=True)]
+        return [(sum(next(values)[0] for _ in range(parts)), tokens) for parts, tokens in sizes]
 
     def _score(self, plan: Plan, on_row: Callable[[int], None]) -> Scored | None:
         self._before(plan)
@@ -88,14 +88,28 @@ class PrefixScorer:
 
     def _planned(self, pairs: Sequence[tuple[str, str]]) -> Plan:
         """Return the plan of ``pairs``: it depends on the tokenizer and the length of the context, not on weights."""
+        return self._kept(pairs, lambda: (Plan(encode(self._lm, pairs), self._lm.max_length), []))[0]
+
+    def _planned_texts(self, texts: Sequence[str]) -> _Planned:
+        """Return the plan of whole texts, and of each its windows and tokens in numbers."""
+
+        def make() -> _Planned:
+            tokens = encode_texts(self._lm, texts)
+            parts = [windows(self._lm, ids) for ids in tokens]
+            plan = Plan((w for part in parts for w in part), self._lm.max_length)
+            return plan, [(len(part), len(ids)) for part, ids in zip(parts, tokens, strict=True)]
+
+        return self._kept([(text,) for text in texts], make)
+
+    def _kept(self, requests: Sequence[tuple[str, ...]], make: Callable[[], _Planned]) -> _Planned:
         lm = self._lm
         seen = hashlib.sha256()
-        for context, continuation in pairs:
-            seen.update(f"{len(context)},{len(continuation)}:{context}{continuation}".encode("utf-8", "surrogatepass"))
+        for texts in requests:
+            seen.update(f"{[len(t) for t in texts]}:{''.join(texts)}".encode("utf-8", "surrogatepass"))
         key = (seen.hexdigest(), _tokenizer_id(lm.tokenizer), lm.max_length, lm.prefix_token_id, lm.add_bos_token)
         if key not in _plans:
-            _plans[key] = Plan(encode(lm, pairs), lm.max_length)
-            while len(_plans) > 1 and sum(plan.bytes for plan in _plans.values()) > _KEPT:
+            _plans[key] = make()
+            while len(_plans) > 1 and sum(plan.bytes for plan, _ in _plans.values()) > _BYTES:
                 _plans.popitem(last=False)
         _plans.move_to_end(key)
         return _plans[key]

@@ -75,6 +75,11 @@ def _read(
             )
             mine = order[int(low) : int(high)]
             own, token = place[mine] - start, tokens[mine]
-            values[mine] = logits[own, token] - logits.logsumexp(dim=-1)[own]
-            best[mine] = logits.argmax(dim=-1)[own] == token
+            wanted = logits[own, token]
+            top = logits.amax(dim=-1, keepdim=True)
+            first = wanted == top[own, 0]
+            if bool(first.any()):  # several tokens may share the top: the first of them is the greedy one
+                first[first.clone()] = logits[own[first]].argmax(dim=-1) == token[first]
+            total = logits.sub_(top).exp_().sum(dim=-1).log_().add_(top[:, 0])
+            values[mine], best[mine] = wanted - total[own], first
     return values.double().cpu().numpy(), best.cpu().numpy()

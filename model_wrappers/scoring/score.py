@@ -24,6 +24,7 @@ __all__ = ["Plan", "budget", "score"]
 
 _log = logging.getLogger(__name__)
 _SMALLEST = 256
+_ON_CPU = 2048
 
 
 class Plan:
@@ -110,7 +111,8 @@ def score(
 def budget(model: Any, device: Any, max_length: int) -> int:
     """Return how many tokens a forward pass takes: what half of the free memory holds, at least one context.
 
-    Per token the passes of a decoder hold a few copies of the hidden state and of the widest layer at a time.
+    Per token the passes of a decoder hold a few copies of the hidden state and of the widest layer at a time. On a CPU more
+    than 2,048 tokens only leave its caches.
     """
     import torch
 
@@ -120,7 +122,7 @@ def budget(model: Any, device: Any, max_length: int) -> int:
     if torch.device(device).type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(np.clip(free // 2 // per_token, max(_SMALLEST, max_length), 65_536))
-    return int(np.clip(2**31 // per_token, 1024, max(4096, max_length)))
+    return int(np.clip(2**31 // per_token, _SMALLEST, max(_ON_CPU, max_length)))
 
 
 def _scored(model: Any, plan: Plan, device: Any, size: int) -> Iterator[tuple[Row, tuple[Any, Any]]]:

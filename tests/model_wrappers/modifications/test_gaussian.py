@@ -86,3 +86,25 @@ def test_expected_loss_of_a_quadratic_rises_as_appendix_d_says():
     rise = loss(theta + gamma * z) - loss(theta)
     expected = gamma**2 * float(torch.trace(hessian)) / 2
     assert float(rise.mean()) == pytest.approx(expected, abs=4 * float(rise.std()) / 4000**0.5)
+
+
+def test_weights_and_distance_are_the_definition_to_the_bit(recorded, tokenizer):
+    """Whatever buffers the noise is drawn into: theta + gamma * sigma_0 * z tensor by tensor, in named_parameters' order."""
+    folder, deviations = recorded
+    modified = Gaussian(gamma=0.3, seed=4).apply(load(folder), tokenizer, Checkpoint(repo=folder))
+    after, squared = dict(modified.model.named_parameters()), 0.0
+    for name, before in load(folder).named_parameters():
+        if deviations[name] == 0:
+            assert torch.equal(after[name], before)
+            continue
+        noise = standard_normal(4, name, before.shape) * (0.3 * deviations[name])
+        squared += float(noise.double().square().sum())
+        assert torch.equal(after[name], noise + before)
+    assert modified.metrics["distance"] == squared**0.5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (15,), (17,), (33, 7), (64, 48)])
+def test_a_draw_into_a_buffer_is_the_same_draw(shape):
+    shape, buffer = torch.Size(shape), torch.full((64 * 48 + 5,), float("nan"))
+    assert torch.equal(standard_normal(2, "w", shape, out=buffer), standard_normal(2, "w", shape))
+    assert standard_normal(2, "w", shape, out=buffer).data_ptr() == buffer.data_ptr()

@@ -54,6 +54,16 @@ def test_cells_that_share_requests_tokenise_once(make_model, monkeypatch):
     assert values(one) == first
 
 
+def test_cells_that_share_texts_tokenise_once(make_model, monkeypatch):
+    asked = instances("loglikelihood_rolling", [(t,) for t in TEXTS])
+    one, other = lm(make_model("olmo", seed=0)), lm(make_model("olmo", seed=1))
+    first = one.loglikelihood_rolling(asked, disable_tqdm=True)
+    monkeypatch.setattr(engine, "encode_texts", lambda *_: pytest.fail("tokenised again"))
+    assert other.loglikelihood_rolling(asked, disable_tqdm=True) != first
+    again = one.loglikelihood_rolling(asked, disable_tqdm=True)
+    assert [(v, v.tokens) for v in again] == [(v, v.tokens) for v in first]
+
+
 def test_another_context_length_is_another_plan(make_model):
     values(lm(make_model("olmo")))
     values(lm(make_model("olmo", context=64)))
@@ -61,7 +71,7 @@ def test_another_context_length_is_another_plan(make_model):
 
 
 def test_plans_are_let_go_when_they_take_too_much(make_model, monkeypatch):
-    monkeypatch.setattr(engine, "_KEPT", 1)
+    monkeypatch.setattr(engine, "_BYTES", 1)
     values(lm(make_model("olmo")))
     values(lm(make_model("olmo", context=64)))
     assert len(engine._plans) == 1
