@@ -12,9 +12,11 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from model_wrappers.errors import ConfigError
+from model_wrappers.modifications.lora import Lora
 from model_wrappers.training import trainer
+from model_wrappers.training.forward import Shortcuts, flatten, flattening_is_exact, held_out_loss
 from model_wrappers.training.tokenise import TokenisedRow
-from model_wrappers.training.trainer import Schedule, distances, flattening_is_exact, held_out_loss, split_batch, train
+from model_wrappers.training.trainer import Schedule, distances, split_batch, train
 
 ARCHITECTURES = ["olmo", "olmo2", "llama", "gpt_neox"]
 SCHEDULE = Schedule(
@@ -132,6 +134,105 @@ def test_micro_batches_and_recomputation_change_speed_only(make_model, tmp_path)
         assert furthest(state(reference.model), state(other.model)) < 2e-4
 
 
+@pytest.mark.parametrize("prepared", ["full", "lora", "tied", "recomputed", "l2"])
+def test_shortcuts_change_speed_only(make_model, tmp_path, monkeypatch, prepared):
+    """Attention by rows and the chunked loss against transformers' attention and the loss of all logits."""
+
+    def trained(work):
+        model = load(make_model("olmo", tied=prepared == "tied"))
+        if prepared == "lora":
+            torch.manual_seed(0)
+            model = Lora(data="x", learning_rate=1e-4, lora_rank=4).prepare(model)
+        schedule = replace(
+            SCHEDULE,
+            learning_rate=1e-4,
+            max_steps=3,
+            gradient_checkpointing=prepared == "recomputed",
+            l2_to_init=0.1 if prepared == "l2" else 0.0,
+        )
+        taken.clear()
+        return train(model, rows(), rows(3, seed=9), schedule, pad_id=1, work=work)
+
+    taken = []
+    loss = Shortcuts.loss
+    monkeypatch.setattr(
+        Shortcuts,
+        "loss",
+        lambda self, *args: (taken.append((self.by_rows, self.layer is not None)), loss(self, *args))[1],
+    )
+    ours = trained(tmp_path / "a")
+    assert set(taken) == {(True, True)}
+    monkeypatch.setattr(trainer, "known_shortcuts", lambda model, *_, **__: Shortcuts(model))
+    plain = trained(tmp_path / "b")
+    assert set(taken) == {(False, False)}
+    assert [e["loss"] for e in ours.log] == pytest.approx([e["loss"] for e in plain.log], rel=1e-5)
+    assert ours.metrics["validation_loss"] == pytest.approx(plain.metrics["validation_loss"], rel=1e-6)
+    found, expected = state(ours.model), state(plain.model)
+    assert found.keys() == expected.keys()
+    apart = sum(float((found[n] - expected[n]).square().sum()) for n in found) ** 0.5
+    assert apart < 1e-6 * sum(float(value.square().sum()) for value in expected.values()) ** 0.5
+    assert ours.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+def test_bf16_with_shortcuts_is_bf16_without(make_model, tmp_path, monkeypatch):
+    ours = run(make_model("olmo"), tmp_path / "a", precision="bf16", learning_rate=1e-4)
+    monkeypatch.setattr(trainer, "known_shortcuts", lambda model, *_, **__: Shortcuts(model))
+    plain = run(make_model("olmo"), tmp_path / "b", precision="bf16", learning_rate=1e-4)
+    exact = run(make_model("olmo"), tmp_path / "c", learning_rate=1e-4)
+    losses = [torch.tensor([e["loss"] for e in trained.log]) for trained in (ours, plain, exact)]
+    rounding = float((losses[1] - losses[2]).abs().max())
+    assert 0 < float((losses[0] - losses[2]).abs().max()) < 2 * rounding
+    assert ours.metrics["validation_loss"] == pytest.approx(plain.metrics["validation_loss"], rel=1e-3)
+
+
+def test_shortcuts_end_with_the_training_even_one_that_fails(make_model, tmp_path, monkeypatch):
+    model, ids = load(make_model("olmo")), torch.arange(2, 12)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    monkeypatch.setattr(trainer, "_arguments", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(model, rows(), [], SCHEDULE, pad_id=1, work=tmp_path)
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, before)
+
+
+def test_a_model_that_fails_with_shortcuts_is_trained_without(make_model, tmp_path, monkeypatch):
+    """One whose output layer does more than its weight says, in a way that no setting tells of."""
+    model = load(make_model("olmo"))
+    forward = model.forward
+
+    def doubled(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        out.logits = out.logits.sin()
+        return out
+
+    model.forward = doubled
+    taken = []
+    loss = Shortcuts.loss
+    monkeypatch.setattr(
+        Shortcuts,
+        "loss",
+        lambda self, *args: (taken.append((self.by_rows, self.layer is not None)), loss(self, *args))[1],
+    )
+    train(model, rows(), [], SCHEDULE, pad_id=1, work=tmp_path)
+    assert set(taken) == {(False, False)}
+
+
+def test_padded_micro_batches_hold_rows_of_like_length_of_the_same_global_batches():
+    made = rows(18)
+    sampler = trainer._Balanced(made, 8, seed=3)
+    first, again = list(sampler), list(sampler)
+    sampler.set_epoch(1)
+    other = list(sampler)
+    assert first == again != other
+    shuffled = torch.randperm(18, generator=torch.Generator().manual_seed(3)).tolist()
+    for start in (0, 8, 16):
+        batch = first[start : start + 8]
+        assert sorted(batch) == sorted(shuffled[start : start + 8])
+        lengths = [len(made[index].input_ids) for index in batch]
+        assert lengths == sorted(lengths, reverse=True)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "expected"),
     [
@@ -186,7 +287,7 @@ def test_bf16_is_autocast_over_float32_weights(make_model, tmp_path):
 
 def test_validation_loss_is_the_oracles_and_so_is_its_error(make_model):
     model = load(make_model("olmo"))
-    value, stderr = held_out_loss(model, rows(3, seed=9), trainer._flatten)
+    value, stderr = held_out_loss(model, rows(3, seed=9), flatten)
     assert value == pytest.approx(oracle_loss(model, rows(3, seed=9)).item(), abs=1e-5)
     sums, counts = zip(
         *[(oracle_loss(model, [r]).item() * r.target_mask.sum(), r.target_mask.sum()) for r in rows(3, seed=9)],

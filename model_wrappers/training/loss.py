@@ -1,0 +1,129 @@
+"""Cross-entropy of target tokens in chunks, so that the logits of a whole batch never exist.
+
+While `handing_out_states` lasts, a model returns the states that its output layer would have read; `target_loss`
+multiplies them with that layer's weight chunk by chunk. The gradients are computed with the loss, while a chunk's
+probabilities are there: nothing is kept for the backward but the gradients, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from model_wrappers.scoring.proven import why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["handing_out_states", "output_layer", "target_loss"]
+
+_CHUNK_BYTES = {"cpu": 32 << 20}
+_CHUNK_BYTES_ELSEWHERE = 512 << 20
+
+
+def output_layer(model: Any) -> torch.nn.Linear | None:
+    """Return the layer whose weight times a state is exactly that state's logits; None where there may be more to it.
+
+    Args:
+        model: of transformers, without a wrapper.
+    """
+    if why_not(model) is not None:
+        return None
+    layer: Any = model.get_output_embeddings()
+    # a subclass (quantised, with adapters) or a hook could add something to the product
+    hooked = any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, "forward" in vars(layer)))
+    plain = type(layer) is torch.nn.Linear and getattr(layer, "bias", None) is None
+    return layer if plain and not hooked else None
+
+
+@contextlib.contextmanager
+def handing_out_states(layer: torch.nn.Linear) -> Iterator[None]:
+    """Let ``layer`` return its input inside the block; its weight stays where it is and keeps its name."""
+    layer.forward = lambda states: states  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+def target_loss(
+    states: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    scale: float = 1.0,
+    dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+) -> torch.Tensor:
+    """Return ``scale`` times the summed cross-entropy, nats, of ``targets`` under the logits ``states @ weight.T``.
+
+    Args:
+        states: (K, d), float.
+        weight: (V, d), float; its gradient is computed only where it requires one.
+        targets: (K,), int64.
+        scale: factor of loss and gradients.
+        dtype: of the matrix products, those of the backward too; that of ``weight`` by default. The log-sum-exp and the
+            sums over chunks are in float32 at least.
+        chunk: rows whose logits exist at a time; by default as many as fit into 32 MiB, or 512 MiB on an accelerator.
+
+    Returns:
+        A scalar, float32 at least.
+    """
+    if chunk is None:
+        chunk = max(1, _CHUNK_BYTES.get(states.device.type, _CHUNK_BYTES_ELSEWHERE) // (4 * weight.shape[0]))
+    with torch.autocast(states.device.type, enabled=False):
+        loss: torch.Tensor = _TargetLoss.apply(states, weight, targets, scale, dtype or weight.dtype, chunk)
+    return loss
+
+
+class _TargetLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917  (autograd takes no keywords)
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        scale: float,
+        dtype: torch.dtype,
+        chunk: int,
+    ) -> torch.Tensor:
+        precise = torch.promote_types(weight.dtype, torch.float32)
+        for_states, for_weight = ctx.needs_input_grad[:2]
+        states_grad = torch.empty_like(states) if for_states else None
+        weight_grad = torch.zeros_like(weight, dtype=precise) if for_weight else None
+        cast = weight.to(dtype)
+        total = torch.zeros((), dtype=precise, device=states.device)
+        # one buffer for all chunks: fresh memory of this size costs a CPU a quarter of the product's time in page faults
+        rows = min(chunk, len(states))
+        logits = torch.empty(rows, len(weight), dtype=dtype, device=states.device)
+        logs = torch.empty_like(logits, dtype=precise)
+        for start in range(0, len(states), chunk):
+            part = slice(start, start + chunk)
+            piece, wanted = states[part].to(dtype), targets[part, None]
+            product, logs = logits[: len(piece)], logs[: len(piece)]
+            torch.mm(piece, cast.T, out=product)
+            torch.log_softmax(product, -1, dtype=precise, out=logs)
+            total -= logs.gather(1, wanted).sum()
+            if states_grad is None and weight_grad is None:
+                continue
+            # the gradient of the logits: probabilities, less one at the target
+            gradient = logs.exp_().scatter_add_(1, wanted, logs.new_full(wanted.shape, -1.0)).to(dtype)
+            if states_grad is not None:
+                states_grad[part] = (gradient @ cast).mul_(scale)
+            if weight_grad is not None and dtype == precise:
+                weight_grad.addmm_(gradient.T, piece, alpha=scale)
+            elif weight_grad is not None:
+                weight_grad.add_(gradient.T @ piece, alpha=scale)
+        ctx.save_for_backward(states_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
+        return total.mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # the outer gradient is 1 in training, where `scale` says it all: spare the copy of a gradient of the weight's size
+        whole = bool(outer == 1)
+        found = [g if g is None or whole else (g * outer).to(g.dtype) for g in ctx.saved_tensors]
+        return *found, None, None, None, None
