@@ -53,18 +53,21 @@ def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _copies(found: dict[str, Any]) -> tuple[str, str, str, str]:
-    what = f"each further perturbed copy, K = {found['copies']}"
-    return what, "a stock `lm_eval` run each", f"**{found['ratio']:.1f}x**", _where(found)
+    one = found["sizes"][0]
+    tasks = f"{len(one['tasks'])} tasks of {one['documents_per_task']} documents"
+    what = f"each further perturbed copy, K = {found['copies']}, {tasks}"
+    return what, "a stock `lm_eval` run each, `scoring=plain`", f"**{one['ratio']:.1f}x**", _where(found)
 
 
 def _finetune(found: dict[str, Any]) -> tuple[str, str, str, str]:
-    times = found["ratios"]
+    times = found["speed_ratios"]
     ratio = (
-        f"**{times['trainer_padded']:.1f}x, {times['trl_padded']:.1f}x, {times['trl_packing']:.1f}x**; "
-        f"{found['peak_memory_ratio']:.2f} of Trainer's peak memory"
+        f"**{times['trainer-padded']:.1f}x, {times['trl-padded']:.1f}x, {times['trl-packing']:.1f}x**; "
+        f"{found['memory_ratios']['trainer-padded']:.2f} of Trainer's peak memory"
     )
     what = f"useful tokens per {found['clock'].upper()} second, {found['model'].upper()} shape, instruction data"
-    return what, "Trainer padded, TRL padded, TRL packing", ratio, _where(found)
+    peers = f"Trainer padded, TRL padded, TRL packing; padded: {found['peer_rows_per_forward']} rows per forward"
+    return what, peers, ratio, _where(found)
 
 
 def _judge(found: dict[str, Any]) -> tuple[str, str, str, str]:

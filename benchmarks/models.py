@@ -151,16 +151,18 @@ def _real(task: str, documents: int) -> list[Any]:
 
     with environment(OVERTRAIN_DATA=str(SHARED)):
         manager = TaskManager(include_defaults=False, include_path=str(overtrain_tasks.path()))
-        loaded = list(manager.load([f"overtrain_{task}"])["tasks"].values())
-        # MMLU's 57 subjects are tasks of their own, of 246 questions on average: as few of them as hold enough questions.
-        each = min(documents, 100)
-        found: list[Any] = []
-        for one in loaded[: -(-documents // each)]:
-            one.set_config("num_fewshot", 5)
-            one.set_fewshot_seed(1234)
-            one.build_all_requests(limit=each, rank=0, world_size=1)
-            found += one.instances
-    return found
+        (one,) = manager.load([f"overtrain_{task}"])["tasks"].values()
+        one.set_config("num_fewshot", 5)
+        one.set_fewshot_seed(1234)
+        if task != "mmlu":
+            one.build_all_requests(limit=documents, rank=0, world_size=1)
+            return list(one.instances)
+        # MMLU's rows go through its 57 subjects in turn. A whole run has 246 questions of a subject on average, and these
+        # share their examples: so few questions are taken from as few subjects as hold them, not one from each.
+        one.build_all_requests(limit=57 * documents, rank=0, world_size=1)
+        subjects = list(dict.fromkeys(r.doc["subject"] for r in one.instances))
+        taken = sorted(one.instances, key=lambda r: (subjects.index(r.doc["subject"]), r.doc_id, r.idx))
+        return taken[: 4 * documents]
 
 
 @contextlib.contextmanager
