@@ -44,8 +44,8 @@ def table() -> str:
 
 def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
     ratio = (
-        f"**{found['ratio_of_totals']:.1f}x** in total, geometric mean {found['geometric_mean']:.1f}x, least "
-        f"{found['least_ratio']:.1f}x; "
+        f"**{found['ratio_of_totals']:.2f}x** in total, geometric mean {found['geometric_mean']:.2f}x, least "
+        f"{found['least_ratio']:.2f}x; "
         f"within {found['largest_difference']:.0e} nats; {found['share_of_bound']:.0%} of the bound"
     )
     what = f"ten tasks, 5-shot, {found['model'].upper()} shape, {found['dtype']}, {found['clock'].upper()} time"
@@ -56,13 +56,13 @@ def _copies(found: dict[str, Any]) -> tuple[str, str, str, str]:
     one = found["sizes"][0]
     tasks = f"{len(one['tasks'])} tasks of {one['documents_per_task']} documents"
     what = f"each further perturbed copy, K = {found['copies']}, {tasks}"
-    return what, "a stock `lm_eval` run each, `scoring=plain`", f"**{one['ratio']:.1f}x**", _where(found)
+    return what, "a stock `lm_eval` run each, `scoring=plain`", f"**{one['ratio']:.2f}x**", _where(found)
 
 
 def _finetune(found: dict[str, Any]) -> tuple[str, str, str, str]:
     times = found["speed_ratios"]
     ratio = (
-        f"**{times['trainer-padded']:.1f}x, {times['trl-padded']:.1f}x, {times['trl-packing']:.1f}x**; "
+        f"**{times['trainer-padded']:.2f}x, {times['trl-padded']:.2f}x, {times['trl-packing']:.2f}x**; "
         f"{found['memory_ratios']['trainer-padded']:.2f} of Trainer's peak memory"
     )
     what = f"useful tokens per {found['clock'].upper()} second, {found['model'].upper()} shape, instruction data"

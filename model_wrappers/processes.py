@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 from model_wrappers.errors import ConfigError
 
-__all__ = ["join", "world"]
+__all__ = ["join", "leave", "world"]
 
 
 def join() -> None:
@@ -19,6 +20,19 @@ def join() -> None:
         from accelerate import PartialState
 
         PartialState(cpu=not torch.cuda.is_available())
+        atexit.register(leave)
+
+
+def leave() -> None:
+    """Leave the group that `join` joined; harmless where there is none.
+
+    A process that ends while the group's threads still run is sometimes aborted at its very end ("terminate called without an
+    active exception"), after all its work, and torchrun then calls the whole job failed.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def world() -> tuple[int, int]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from model_wrappers.errors import OvertrainError
+from model_wrappers.processes import leave
 
 __all__ = ["main"]
 
@@ -35,6 +36,7 @@ def main(file: str, runs: str, key: str, out: str) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
         for name, content in files_of(outcome, samples=job.cell.evaluation.samples).items():
             (Path(out) / name).write_bytes(content)
+    leave()
 
 
 if __name__ == "__main__":

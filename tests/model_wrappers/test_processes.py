@@ -17,3 +17,21 @@ def test_processes_that_did_not_join_are_noticed(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="torchrun"):
         world()
+
+
+@pytest.mark.slow
+def test_every_process_leaves_its_group_before_it_ends(tmp_path, monkeypatch):
+    """Both ways out: at the end of a cell, and at the interpreter's exit for everything else that joins."""
+    from overtrain.launch import run_processes
+
+    (tmp_path / "job.py").write_text(
+        "import atexit, os, pathlib, sys\n"
+        "from torch import distributed\n"
+        "out = pathlib.Path(sys.argv[-1])\n"
+        "atexit.register(lambda: (out / os.environ['RANK']).write_text(str(distributed.is_initialized())))\n"
+        "from model_wrappers.processes import join\n"
+        "join()\n"
+        "assert distributed.is_initialized()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run_processes("job", [], 2) == {"0": b"False", "1": b"False"}
