@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from model_wrappers.errors import DataError
-from overtrain.reference import TASK
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from overtrain.store import Store

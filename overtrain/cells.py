@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.identity import digest
-from overtrain.reference import TASK, reference_cell
+from overtrain.reference import reference_cell
 from overtrain.study import BASE, Evaluation, Point, Study
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,9 @@ import yaml
 
 from model_wrappers.errors import ConfigError, close_match
 from overtrain.cells import expand
-from overtrain.reference import TASK, reference_problems
+from overtrain.reference import reference_problems
 from overtrain.study import Judge, Reference, Select
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overtrain.reference import TASK
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from model_wrappers.modifications.base import Modification

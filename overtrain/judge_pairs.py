@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import ConfigError, DataError
 from overtrain.answers import Answers
-from overtrain.reference import TASK, groups
+from overtrain.reference import groups
+from overtrain_tasks.alpaca_eval import TASK
 from overtrain_tasks.alpaca_eval.orders import shown_first
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import JudgeError
-from overtrain.reference import TASK
 from overtrain.store import write_whole
+from overtrain_tasks.alpaca_eval import SATURATED, TASK
 from overtrain_tasks.alpaca_eval.judge import REASONS
 from overtrain_tasks.alpaca_eval.orders import shown_first
 from overtrain_tasks.alpaca_eval.score import score
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from overtrain_tasks.alpaca_eval.score import Scores
     from overtrain_tasks.alpaca_eval.verdicts import Verdict
 
-__all__ = ["SATURATED", "Judged", "score_all"]
-
-SATURATED = (20.0, 80.0)
-"""Win rates, in percent, outside of which differences between checkpoints are squeezed."""
+__all__ = ["Judged", "score_all"]
 
 
 @dataclass

@@ -11,12 +11,13 @@ Source: Springer et al. (2025), Appendix B.3: the reference has one fixed seed a
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from model_wrappers.errors import ConfigError, close_match
+from model_wrappers.errors import close_match
+from overtrain.naming import named
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,12 +25,7 @@ if TYPE_CHECKING:
     from overtrain.cells import Cell
     from overtrain.study import Reference, Study
 
-__all__ = ["TASK", "Group", "generates", "groups", "reference_cell", "reference_problems"]
-
-TASK = "overtrain_alpaca_eval"
-"""The task that generates the answers, and the name of the win rates in a study's frame."""
-
-_SHORTEST_ID = 8
+__all__ = ["Group", "generates", "groups", "reference_cell", "reference_problems"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def groups(manifest: Mapping[str, Any], override: str | None = None) -> list[Gro
         ConfigError: ``override`` names no cell with answers, or several.
     """
     answering = [entry for entry in manifest["cells"] if entry.get("answers")]
-    chosen = _named(answering, override) if override else None
+    chosen = named(answering, override, "reference") if override else None
     wanted = manifest["study"].get("reference") or {}
     found = []
     for members in _grouped(answering):
@@ -212,28 +208,6 @@ def _choose(members: Sequence[dict[str, Any]], wanted: Mapping[str, Any]) -> dic
 
 def _is_checkpoint(entry: Mapping[str, Any], place: str | int) -> bool:
     return place in (entry["checkpoint"], entry["tokens"]) or str(place) == str(entry["tokens"])
-
-
-def _named(entries: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the one entry that ``name`` names.
-
-    Raises:
-        ConfigError: none, or several.
-    """
-    exact = [e for e in entries if name in (e["label"], e["cell_id"])]
-    short = [e for e in entries if len(name) >= _SHORTEST_ID and str(e["cell_id"] or "").startswith(name)]
-    found = exact or short or [e for e in entries if fnmatch.fnmatch(e["label"], f"*{name}*")]
-    if len(found) == 1:
-        return found[0]
-    labels = [e["label"] for e in entries]
-    if not found:
-        there = f"; cells with answers are such as {labels[-1]!r}" if labels else "; no cell of the study has answers"
-        raise ConfigError(
-            f"reference={name!r}: no cell{close_match(name, labels)}{there}; give a cell_id, a label or a pattern for one"
-        )
-    some = ", ".join(repr(e["label"]) for e in found[:3])
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    raise ConfigError(f"reference={name!r}: {len(found)} cells ({some}{more}); give one label or cell_id")
 
 
 def _unseeded(study: Study, cell: Cell) -> tuple[Any, ...] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_wrappers.errors import ConfigError, JudgeError, close_match
+from model_wrappers.errors import ConfigError, JudgeError
 from model_wrappers.serving.server import VllmServer, command, vllm_python
+from overtrain.naming import SHORTEST_ID, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,8 +17,6 @@ __all__ = ["DEFAULT_JUDGE", "judge_options", "locate", "printed", "run"]
 
 DEFAULT_JUDGE = "meta-llama/Meta-Llama-3-70B-Instruct"
 """Source: Springer et al. (2025), Appendix B.3."""
-
-_SHORTEST_ID = 8
 
 
 def judge_options(
@@ -120,20 +118,14 @@ def _of_study(folder: Path, name: str | None) -> str:
 
     manifest = read_manifest(folder)
     entries = [e for e in (manifest or {}).get("cells", []) if e["weights_id"]]
-    labels = [e["label"] for e in entries]
     if name is None:
-        raise ConfigError(f"{folder}: name one of its cells with --cell, such as {labels[-1] if labels else 'LABEL'!r}")
-    found = [e for e in entries if name in {e["label"], e["cell_id"]}]
-    found = found or [e for e in entries if len(name) >= _SHORTEST_ID and str(e["cell_id"] or "").startswith(name)]
-    found = found or [e for e in entries if fnmatch.fnmatch(e["label"], f"*{name}*")]
-    if len(found) != 1:
-        some = "; ".join(e["label"] for e in found[:3])
-        reason = f"{len(found)} cells ({some})" if found else f"no cell{close_match(name, labels)}"
-        raise ConfigError(f"cell={name!r}: {reason}; give the label or cell_id of one")
-    cached = _cached(found[0]["weights_id"])
+        such = entries[-1]["label"] if entries else "LABEL"
+        raise ConfigError(f"{folder}: name one of its cells with --cell, such as {such!r}")
+    entry = named(entries, name, "cell")
+    cached = _cached(entry["weights_id"])
     if cached is None:
         raise ConfigError(
-            f"{found[0]['label']}: its weights are not in the cache; run the study with keep_weights: all (or best), or "
+            f"{entry['label']}: its weights are not in the cache; run the study with keep_weights: all (or best), or "
             "tune it again with lm_eval --model overtrain_ft"
         )
     return cached
@@ -143,7 +135,7 @@ def _cached(weights_id: str) -> str | None:
     """Return the folder of the one cached entry whose id begins so, or None."""
     from model_wrappers.cache import WeightsCache
 
-    if len(weights_id) < _SHORTEST_ID or not set(weights_id) <= set("0123456789abcdef"):
+    if len(weights_id) < SHORTEST_ID or not set(weights_id) <= set("0123456789abcdef"):
         return None
     cache = WeightsCache()
     found = [path.name for path in cache.root.glob(f"{weights_id}*") if cache.get(path.name) is not None]

@@ -96,7 +96,7 @@ class _TargetLoss(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=precise) if for_weight else None
         cast = weight.to(dtype)
         total = torch.zeros((), dtype=precise, device=states.device)
-        # one buffer for all chunks: fresh memory of this size costs a CPU a quarter of the product's time in page faults
+        # one buffer for all chunks: fresh memory of this size costs a CPU page faults
         rows = min(chunk, len(states))
         logits = torch.empty(rows, len(weight), dtype=dtype, device=states.device)
         logs = torch.empty_like(logits, dtype=precise)

@@ -17,8 +17,8 @@ from model_wrappers.errors import StoreError
 from overtrain.analysis.judged import judged_documents, read_judged
 from overtrain.manifest import read_manifest
 from overtrain.outcome import TRAINING
-from overtrain.reference import TASK
 from overtrain.store import Store
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Collection

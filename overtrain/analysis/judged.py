@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import StoreError
-from overtrain.reference import TASK
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

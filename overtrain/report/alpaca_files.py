@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.errors import StoreError
 from overtrain.pretrain.files import whole_file
 from overtrain.report.files import slug
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,8 +33,6 @@ COLUMNS = (
     "discrete_win_rate",
 )
 """Columns of ``leaderboard.csv`` after the model's name, in alpaca_eval's order."""
-
-TASK = "overtrain_alpaca_eval"
 
 
 def write_alpaca_eval(run_folder: Path, out: Path) -> int:

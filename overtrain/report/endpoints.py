@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from overtrain.reference import TASK
 from overtrain.report.view import TRAINING
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from overtrain.analysis.long import group_average, long_form, oriented
-from overtrain.reference import TASK
 from overtrain.report.view import TRAINING, fields
+from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from overtrain.analysis.verdict import format_tokens
-from overtrain.reference import TASK
 from overtrain.report.endpoints import BIASED
 from overtrain.report.view import fields, number
+from overtrain_tasks.alpaca_eval import SATURATED, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["left_out", "on_curves", "references", "sentences", "win_rates"]
 
 _METRICS = ("win_rate", "position_bias", "length", "length_difference", "missing")
-_SATURATED = (20.0, 80.0)
-"""Percent: beyond them a difference of win rates shrinks with the distance of the two models from the reference."""
 
 
 def on_curves(frame: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +48,7 @@ def win_rates(frame: pd.DataFrame) -> pd.DataFrame:
     marks = rows.assign(reference=rows["reference"] if "reference" in rows.columns else False)
     first = first.assign(reference=marks.drop_duplicates("cell_id")["reference"].to_numpy(bool))
     table = first.merge(wide, left_on="cell_id", right_index=True).merge(errors, left_on="cell_id", right_index=True)
-    low, high = _SATURATED
+    low, high = SATURATED
     table = table.assign(saturated=(table["win_rate"] < low) | (table["win_rate"] > high))
     order = [*about, "reference", "win_rate", "win_rate_stderr", *_METRICS[1:], "saturated", "cell_id"]
     return table[order].sort_values([c for c in about if c != "status"]).reset_index(drop=True)
@@ -103,7 +101,7 @@ def sentences(made: Assembled) -> list[str]:
     said = [first]
     beyond = table[table["saturated"]]
     if len(beyond):
-        low, high = _SATURATED
+        low, high = SATURATED
         worst = f"{beyond['win_rate'].min():.3g}% to {beyond['win_rate'].max():.3g}%"
         said.append(
             f"Warning: win rates saturate. {_count(len(beyond))} outside {low:g} to {high:g}% ({worst}), where differences are "

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from overtrain_tasks.alpaca_eval import TASK
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["TASK", "Scores", "clustered_stderr", "score"]
+__all__ = ["Scores", "clustered_stderr", "score"]
 
-TASK = "overtrain_alpaca_eval"
 _HIGHER_IS_BETTER = {"win_rate": True, "missing": False}
 
 

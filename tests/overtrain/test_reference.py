@@ -7,7 +7,8 @@ import pytest
 from model_wrappers.errors import ConfigError
 from overtrain.cells import expand
 from overtrain.config import load_study
-from overtrain.reference import TASK, groups
+from overtrain.reference import groups
+from overtrain_tasks.alpaca_eval import TASK
 
 STUDY = """\
 name: answers

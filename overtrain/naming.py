@@ -1,0 +1,47 @@
+"""Which cell of a study a word on the command line names."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.errors import ConfigError, close_match
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SHORTEST_ID", "named"]
+
+SHORTEST_ID = 8
+"""Characters of a ``cell_id`` or ``weights_id`` that are enough to name it."""
+
+
+def named(entries: Sequence[dict[str, Any]], name: str, what: str) -> dict[str, Any]:
+    """Return the one entry of ``study.json`` that ``name`` names.
+
+    Args:
+        entries: the cells that can be meant.
+        name: a label, a ``cell_id`` (its beginning is enough), or a pattern (``*``, ``?``) that fits one label.
+        what: the argument that ``name`` was given for.
+
+    Raises:
+        ConfigError: none, or several.
+    """
+    exact = [e for e in entries if name in (e["label"], e["cell_id"])]
+    short = [e for e in entries if len(name) >= SHORTEST_ID and str(e["cell_id"] or "").startswith(name)]
+    found = exact or short or [e for e in entries if fnmatch.fnmatch(e["label"], f"*{name}*")]
+    if len(found) == 1:
+        return found[0]
+    labels = [e["label"] for e in entries]
+    if not found:
+        there = (
+            f"; those that can be meant are such as {labels[-1]!r}"
+            if labels
+            else "; the study has none that can be meant"
+        )
+        raise ConfigError(
+            f"{what}={name!r}: no cell{close_match(name, labels)}{there}; give a cell_id, a label or a pattern for one"
+        )
+    some = ", ".join(repr(e["label"]) for e in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    raise ConfigError(f"{what}={name!r}: {len(found)} cells ({some}{more}); give one label or cell_id")
