@@ -10,10 +10,12 @@ def main() -> None:
 
     from model_wrappers._hook import register
     from model_wrappers.errors import install_excepthook
+    from model_wrappers.processes import end
 
     register()
     install_excepthook()
     cli_evaluate()
+    end()
 
 
 if __name__ == "__main__":

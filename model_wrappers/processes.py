@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import sys
 
 from model_wrappers.errors import ConfigError
 
-__all__ = ["join", "leave", "world"]
+__all__ = ["end", "join", "world"]
 
 
 def join() -> None:
@@ -20,15 +22,27 @@ def join() -> None:
         from accelerate import PartialState
 
         PartialState(cpu=not torch.cuda.is_available())
-        atexit.register(leave)
+        atexit.register(_leave)
 
 
-def leave() -> None:
-    """Leave the group that `join` joined; harmless where there is none.
+def end() -> None:
+    """End this process successfully: at once if it is one of several that have joined, else by returning.
 
-    A process that ends while the group's threads still run is sometimes aborted at its very end ("terminate called without an
-    active exception"), after all its work, and torchrun then calls the whole job failed.
+    gloo's threads may still hold Python objects when the interpreter is taken down, and about one process in a hundred is then
+    aborted after all its work ("terminate called without an active exception"); torchrun calls the whole job failed for it.
+    Leaving the group is not enough, so such a process skips the interpreter's end.
     """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        _leave()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _leave() -> None:
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():

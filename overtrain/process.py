@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from model_wrappers.errors import OvertrainError
-from model_wrappers.processes import leave
+from model_wrappers.processes import end
 
 __all__ = ["main"]
 
 
 def main(file: str, runs: str, key: str, out: str) -> None:
-    """Evaluate the cell whose key is ``key``; the first process writes its files into ``out``.
+    """Evaluate the cell whose key is ``key``; the first process writes its files into ``out``; then the process ends.
 
     Raises:
         OvertrainError: as the cell raises.
@@ -36,7 +36,7 @@ def main(file: str, runs: str, key: str, out: str) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
         for name, content in files_of(outcome, samples=job.cell.evaluation.samples).items():
             (Path(out) / name).write_bytes(content)
-    leave()
+    end()
 
 
 if __name__ == "__main__":

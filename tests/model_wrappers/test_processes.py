@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model_wrappers.errors import ConfigError
-from model_wrappers.processes import world
+from model_wrappers.processes import end, world
 
 
 def test_alone_there_is_one(monkeypatch):
@@ -20,8 +20,9 @@ def test_processes_that_did_not_join_are_noticed(monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_process_leaves_its_group_before_it_ends(tmp_path, monkeypatch):
-    """Both ways out: at the end of a cell, and at the interpreter's exit for everything else that joins."""
+@pytest.mark.parametrize(("how", "left"), [("end()", {}), ("", {"0": b"False", "1": b"False"})])
+def test_no_process_is_taken_down_within_its_group(tmp_path, monkeypatch, how, left):
+    """A cell ends without the interpreter's exit handlers; whatever else has joined leaves the group in one of them."""
     from overtrain.launch import run_processes
 
     (tmp_path / "job.py").write_text(
@@ -29,9 +30,15 @@ def test_every_process_leaves_its_group_before_it_ends(tmp_path, monkeypatch):
         "from torch import distributed\n"
         "out = pathlib.Path(sys.argv[-1])\n"
         "atexit.register(lambda: (out / os.environ['RANK']).write_text(str(distributed.is_initialized())))\n"
-        "from model_wrappers.processes import join\n"
+        "from model_wrappers.processes import end, join\n"
         "join()\n"
         "assert distributed.is_initialized()\n"
+        f"{how}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert run_processes("job", [], 2) == {"0": b"False", "1": b"False"}
+    assert run_processes("job", [], 2) == left
+
+
+def test_a_process_alone_goes_on(monkeypatch):
+    monkeypatch.setattr("os._exit", lambda code: pytest.fail("ended"))
+    assert end() is None
