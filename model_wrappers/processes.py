@@ -6,10 +6,14 @@ import atexit
 import logging
 import os
 import sys
+import time
 
 from model_wrappers.errors import ConfigError
 
 __all__ = ["end", "join", "world"]
+
+_PAUSE = 0.2
+"""Seconds for the threads of a group that was left to let go of what they hold; they need the interpreter for it."""
 
 
 def join() -> None:
@@ -28,9 +32,10 @@ def join() -> None:
 def end() -> None:
     """End this process successfully: at once if it is one of several that have joined, else by returning.
 
-    gloo's threads may still hold Python objects when the interpreter is taken down, and about one process in a hundred is then
-    aborted after all its work ("terminate called without an active exception"); torchrun calls the whole job failed for it.
-    Leaving the group is not enough, so such a process skips the interpreter's end.
+    A thread of gloo may still hold the tensors of the last exchange when the interpreter is taken down, and about one process in
+    a hundred is then aborted after all its work ("terminate called without an active exception"); torchrun calls the whole job
+    failed for it. Leaving the group is not enough, since DistributedDataParallel keeps it alive; so such a process skips the
+    interpreter's end.
     """
     from torch import distributed
 
@@ -47,6 +52,7 @@ def _leave() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        time.sleep(_PAUSE)
 
 
 def world() -> tuple[int, int]:
