@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from model_wrappers.attention import attending, heads_for_queries, not_done
 from model_wrappers.scoring.blocks import blocks, visible
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "Unproven", "attention_alone", "by_token", "last_layer", "scoring"]
 
 NAME = "overtrain_prefixes"
-
-_KNOWN = frozenset({"position_ids", "is_causal", "use_cache", "cache_position", "output_attentions", "head_mask"})
-"""Keyword arguments of transformers' attention interface that change nothing here."""
 
 
 class Unproven(Exception):  # noqa: N818  (it is no error: the plain path takes over)
@@ -122,24 +120,21 @@ def scoring(model: Any, row: Row, device: torch.device, read: Ints) -> Iterator[
         device: of the model.
         read: nodes whose final states are wanted, ascending; what comes out for the others is meaningless.
     """
-    _register()
-    before = model.config._attn_implementation
     layer = last_layer(model)
     thin = 2 * len(read) < len(row.tokens)
     last = frozenset(id(module) for module in layer.modules()) if thin else frozenset()
     parts = by_token(layer) if thin else []
     kept = torch.from_numpy(read).to(device)
     held = _current.set(_Attended(row, device, read=read, last=last))
-    model.config._attn_implementation = NAME
     for part in parts:
         part.forward = functools.partial(_only, part.forward, kept)
     try:
-        yield
+        with attending(model, NAME, _attend):
+            yield
     finally:
         for part in parts:
             del part.forward
         _current.reset(held)
-        model.config._attn_implementation = before
 
 
 def last_layer(model: Any) -> torch.nn.Module:
@@ -171,13 +166,6 @@ def _only(forward: Callable[[torch.Tensor], torch.Tensor], kept: torch.Tensor, s
     return out
 
 
-def _register() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
-
-
 def _attend(  # noqa: PLR0917  (transformers' interface)
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -197,19 +185,15 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
     Raises:
         Unproven: the model passes a mask, dropout or an argument (soft-capping, sinks, biases) that changes attention.
     """
-    unknown = {name for name, given in more.items() if given is not None and name not in _KNOWN}
     now = _current.get()
-    if now is None or attention_mask is not None or dropout or unknown or not getattr(module, "is_causal", True):
-        raise Unproven(
-            f"{type(module).__name__} asks its attention for {', '.join(sorted(unknown)) or 'a mask of its own'}"
-        )
+    wanted = not_done(module, attention_mask, more)
+    if wanted or dropout or now is None:
+        raise Unproven(wanted or f"{type(module).__name__} asks its attention for dropout")
     if query.shape[0] != 1 or query.shape[2] != len(now.row.end) or key.shape[2] != query.shape[2]:
         raise Unproven(f"{type(module).__name__} attends to other keys than the row's")
     if query.device.type == "cuda":
         return _flex(query, key, value, scaling, now.flex(sliding_window)), None
-    heads = query.shape[1] // key.shape[1]
-    if heads > 1:
-        key, value = key.repeat_interleave(heads, dim=1), value.repeat_interleave(heads, dim=1)
+    key, value = heads_for_queries(query, key, value)
     if id(module) in now.last:
         out = torch.zeros_like(query)
         for chosen, keys, seen in now.read_blocks(sliding_window, query.dtype):
