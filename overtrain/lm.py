@@ -8,6 +8,7 @@ from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.lm import ModifiedLM
 from model_wrappers.materialise import Step, apply_in_memory
+from model_wrappers.modifications.gaussian import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,9 @@ class HeldWeights:
     """One loaded base model and a copy of its weights, so that the next cell of it need not read them again; its tokenizer.
 
     The copy is restored bit by bit; subtracting a perturbation again would not be exact. Twice the memory of the weights.
+
+    Attributes:
+        draws: of noise, which cells of one seed share.
     """
 
     def __init__(self) -> None:
@@ -30,6 +34,7 @@ class HeldWeights:
         self._model: Any = None
         self._copy: dict[str, Any] = {}
         self._tokenizer: tuple[str, Any] | None = None
+        self.draws = Draws()
 
     def tokenizer(self, key: str, load: Callable[[], Any]) -> Any:
         """Return the tokenizer called ``key``, which nobody changes; loaded if the last one was another."""
@@ -97,7 +102,8 @@ class CellLM(ModifiedLM):
             self._held.put(key, self._model)
         else:
             self._model = model
-        self._model, self._steps = apply_in_memory(self._model, self.tokenizer, self.checkpoint, todo)
+        with self._held.draws.in_use():
+            self._model, self._steps = apply_in_memory(self._model, self.tokenizer, self.checkpoint, todo)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """As in lm-eval, without a progress bar per cell."""

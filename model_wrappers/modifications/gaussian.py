@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +13,7 @@ from model_wrappers.errors import ConfigError
 from model_wrappers.modifications.base import Modification, Modified, field
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -18,7 +21,45 @@ if TYPE_CHECKING:
 
     from model_wrappers.checkpoint import Checkpoint
 
-__all__ = ["Gaussian", "standard_normal"]
+__all__ = ["Draws", "Gaussian", "standard_normal"]
+
+
+class Draws:
+    """Keeps what `standard_normal` drew: the noise scales of a study share their seeds, and drawing costs more than adding.
+
+    Args:
+        most: bytes to keep; what goes beyond is drawn again each time.
+    """
+
+    def __init__(self, most: int = 10**9) -> None:
+        self._most = most
+        self._kept: dict[tuple[int, str], torch.Tensor] = {}
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let `Gaussian.apply` take its draws from here inside the block."""
+        held = _draws.set(self)
+        try:
+            yield
+        finally:
+            _draws.reset(held)
+
+    def get(self, seed: int, name: str, shape: torch.Size) -> torch.Tensor | None:
+        """Return what ``seed`` draws for the parameter ``name``, not to be written to; None if it is not to be kept."""
+        kept = self._kept.get((seed, name))
+        if kept is None or kept.shape != shape:
+            if kept is not None:  # another model: nothing of the last one will be asked for again
+                self._kept.clear()
+            if 4 * shape.numel() > self._most - sum(4 * z.numel() for z in self._kept.values()):
+                return None
+            kept = self._kept[seed, name] = standard_normal(seed, name, shape)
+        return kept
+
+
+_CACHED = 2**16
+"""Numbers that are worked on at a time: with their squares in float64, 768 KiB."""
+
+_draws: ContextVar[Draws | None] = ContextVar("overtrain_draws", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +112,38 @@ class Gaussian(Modification):
         from model_wrappers.initial_std import resolve_initial_std
 
         initial = resolve_initial_std(self.init_std, model, checkpoint)
-        squared = 0.0
+        squared, draws = 0.0, _draws.get()
         scales = {name: self.gamma * initial.std[name] for name, _ in model.named_parameters()}
-        # Fresh pages for every tensor would cost more than the arithmetic: one buffer of each kind serves all of them.
+        # Fresh pages for every tensor would cost as much as the arithmetic: one buffer serves all that are not kept.
         largest = max((p.numel() for name, p in model.named_parameters() if scales[name]), default=0)
-        drawn, squares = torch.empty(largest, dtype=torch.float32), torch.empty(largest, dtype=torch.float64)
+        drawn = torch.empty(largest, dtype=torch.float32)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if scales[name] == 0:
                     continue
-                noise = standard_normal(self.seed, name, parameter.shape, out=drawn).mul_(scales[name])
-                squared += float(squares[: noise.numel()].copy_(noise.flatten()).square_().sum())
-                noise += parameter.detach().to("cpu", torch.float32)
-                parameter.copy_(noise)
+                normal = draws.get(self.seed, name, parameter.shape) if draws is not None else None
+                if normal is None:
+                    normal = standard_normal(self.seed, name, parameter.shape, out=drawn)
+                squared += _add(parameter, normal, scales[name])
         record = {"init_std_source": initial.source, "init_std_cited": initial.cited}
         return Modified(model, {"distance": math.sqrt(squared)}, record)
+
+
+def _add(parameter: torch.Tensor, normal: torch.Tensor, scale: float) -> float:
+    """Add ``scale`` times ``normal`` to ``parameter``, in pieces that a processor's cache holds; return its squared norm."""
+    import torch
+
+    parameter, normal = torch.atleast_1d(parameter), torch.atleast_1d(normal)
+    rows = len(parameter)
+    if parameter.device.type == "cpu":
+        rows = max(_CACHED * rows // max(parameter.numel(), 1), 1)
+    squared = 0.0
+    for part, drawn in zip(parameter.split(rows), normal.split(rows), strict=True):
+        noise = drawn * scale
+        squared += float(noise.double().square_().sum())
+        noise += part.to("cpu", torch.float32)
+        part.copy_(noise)
+    return squared
 
 
 def standard_normal(seed: int, name: str, shape: torch.Size, out: torch.Tensor | None = None) -> torch.Tensor:

@@ -14,19 +14,50 @@ if TYPE_CHECKING:
 
     from model_wrappers.scoring.forest import Row, Tokens
 
-__all__ = ["score_row"]
+__all__ = ["Head", "score_row"]
 
 _LOGITS = 2**26
 """Entries of a chunk of logits at most: 256 MiB in fp32."""
 
 
+class Head:
+    """The output layer of a model; on a CPU into memory that it keeps, since fresh pages would cost a tenth of the product.
+
+    Args:
+        model: a causal LM of transformers.
+
+    Attributes:
+        step: states that one call takes at most.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._layer = model.get_output_embeddings()
+        weight = self._layer.weight
+        self._plain = type(self._layer) is torch.nn.Linear and self._layer.bias is None
+        self._plain = self._plain and weight.dtype == torch.float32 and weight.device.type == "cpu"
+        self._room = weight.new_empty(0)
+        self.step = max(_LOGITS // int(weight.shape[0]), 1)
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Return fp32 logits (R, vocabulary) of ``states`` (R, d); they hold until the next call."""
+        if not self._plain:
+            logits: torch.Tensor = self._layer(states).float()
+            return logits
+        weight = self._layer.weight
+        size = len(states) * len(weight)
+        if len(self._room) < size:
+            self._room = weight.new_empty(size)
+        return torch.mm(states, weight.t(), out=self._room[:size].view(len(states), len(weight)))
+
+
 def score_row(
-    model: Any, row: Row, targets: Sequence[Tokens], device: torch.device
+    model: Any, head: Head, row: Row, targets: Sequence[Tokens], device: torch.device
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
     """Return log-likelihood (nats) and whether every token is the most likely one, per member of ``row``.
 
     Args:
         model: a causal LM of transformers, in evaluation mode.
+        head: its output layer.
         row: with the nodes whose logits are read as `Row.paths`.
         targets: tokens that follow these nodes, per member.
         device: of the model.
@@ -44,32 +75,30 @@ def score_row(
             use_cache=False,
         ).last_hidden_state[0]  # (N, d)
         states = states[torch.from_numpy(read).to(device)]
-    values, best = _read(model, states, tokens, torch.from_numpy(place).to(device))
+    values, best = _read(head, states, tokens, torch.from_numpy(place).to(device))
     lengths = np.array([len(path) for path in row.paths])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     return np.add.reduceat(values, starts), np.logical_and.reduceat(best, starts)
 
 
 def _read(
-    model: Any, states: torch.Tensor, tokens: torch.Tensor, place: torch.Tensor
+    head: Head, states: torch.Tensor, tokens: torch.Tensor, place: torch.Tensor
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
     """Return log-probability of each token after its state, and whether no other token is more likely.
 
     Args:
-        model: whose output layer is used.
+        head: the output layer.
         states: of the nodes that are read, shape (R, d).
         tokens: shape (T,).
         place: index of each token's state, shape (T,).
     """
-    head = model.get_output_embeddings()
-    step = max(_LOGITS // int(head.weight.shape[0]), 1)
     order = torch.argsort(place, stable=True)
     sorted_place = place[order]
     values = torch.empty(len(tokens), dtype=torch.float32, device=states.device)
     best = torch.empty(len(tokens), dtype=torch.bool, device=states.device)
     with torch.inference_mode():
-        for start in range(0, len(states), step):
-            logits = head(states[start : start + step]).float()  # (step, vocabulary)
+        for start in range(0, len(states), head.step):
+            logits = head(states[start : start + head.step])
             low, high = torch.searchsorted(
                 sorted_place, torch.tensor([start, start + len(logits)], device=place.device)
             )

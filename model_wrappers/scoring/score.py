@@ -126,13 +126,14 @@ def budget(model: Any, device: Any, max_length: int) -> int:
 
 
 def _scored(model: Any, plan: Plan, device: Any, size: int) -> Iterator[tuple[Row, tuple[Any, Any]]]:
-    from model_wrappers.scoring.forward import score_row
+    from model_wrappers.scoring.forward import Head, score_row
 
+    head = Head(model)
     todo = list(plan.rows(size))
     while todo:
         row = todo.pop(0)
         try:
-            yield row, score_row(model, row, [plan.targets[i] for i in row.members], device)
+            yield row, score_row(model, head, row, [plan.targets[i] for i in row.members], device)
         except RuntimeError as error:
             if not _out_of_memory(error) or size <= _SMALLEST:
                 raise

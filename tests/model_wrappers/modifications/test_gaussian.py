@@ -11,7 +11,8 @@ from scipy import stats
 from transformers import AutoModelForCausalLM
 
 from model_wrappers.checkpoint import Checkpoint
-from model_wrappers.modifications.gaussian import Gaussian, standard_normal
+from model_wrappers.modifications import gaussian
+from model_wrappers.modifications.gaussian import Draws, Gaussian, standard_normal
 
 
 def load(folder, dtype=torch.float32):
@@ -101,6 +102,38 @@ def test_weights_and_distance_are_the_definition_to_the_bit(recorded, tokenizer)
         squared += float(noise.double().square().sum())
         assert torch.equal(after[name], noise + before)
     assert modified.metrics["distance"] == squared**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("most", [10**9, 40_000, 0])
+def test_kept_draws_and_small_pieces_give_the_same_weights(recorded, tokenizer, monkeypatch, most, dtype):
+    """All, some or none are kept; of three copies the second has the first one's seed and another gamma."""
+    folder, _ = recorded
+    asked = [{"gamma": 0.3, "seed": 4}, {"gamma": 0.1, "seed": 4}, {"gamma": 0.3, "seed": 5}, {"gamma": 0.3, "seed": 4}]
+
+    def made():
+        copies = (Gaussian(**fields).apply(load(folder, dtype), tokenizer, Checkpoint(repo=folder)) for fields in asked)
+        return [(dict(c.model.named_parameters()), c.metrics["distance"]) for c in copies]
+
+    expected = made()
+    monkeypatch.setattr(gaussian, "_CACHED", 100)
+    with Draws(most).in_use():
+        found = made()
+    for (ours, distance), (theirs, wanted) in zip(found, expected, strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        assert distance == pytest.approx(wanted, rel=1e-12)
+
+
+def test_draws_are_kept_up_to_a_size_and_let_go_for_another_model():
+    shape, draws = torch.Size([10, 10]), Draws(most=1000)
+    first = draws.get(0, "a", shape)
+    assert draws.get(0, "a", shape) is first
+    assert torch.equal(first, standard_normal(0, "a", shape))
+    assert draws.get(0, "b", shape) is not None
+    assert draws.get(0, "c", shape) is None  # 400 bytes each
+    other = torch.Size([5, 5])
+    assert torch.equal(draws.get(0, "a", other), standard_normal(0, "a", other))
+    assert draws.get(0, "c", shape) is not None
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (15,), (17,), (33, 7), (64, 48)])

@@ -113,11 +113,11 @@ def test_too_little_memory_halves_the_rows(make_model, monkeypatch, caplog):
     sizes: list[int] = []
     whole = forward.score_row
 
-    def scarce(model, row, *rest):
+    def scarce(model, head, row, *rest):
         sizes.append(len(row.tokens))
         if len(row.tokens) > 300:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(model, row, *rest)
+        return whole(model, head, row, *rest)
 
     monkeypatch.setattr(forward, "score_row", scarce)
     with caplog.at_level(logging.WARNING, "model_wrappers.scoring"):
