@@ -63,7 +63,7 @@ def _finetune(found: dict[str, Any]) -> tuple[str, str, str, str]:
     times = found["speed_ratios"]
     ratio = (
         f"**{times['trainer-padded']:.2f}x, {times['trl-padded']:.2f}x, {times['trl-packing']:.2f}x**; "
-        f"{found['memory_ratios']['trainer-padded']:.2f} of Trainer's peak memory"
+        f"{found['memory_ratios']['trainer-padded']:.2f} of Trainer's peak memory; {found['share_of_bound']:.0%} of the bound"
     )
     what = f"useful tokens per {found['clock'].upper()} second, {found['model'].upper()} shape, instruction data"
     peers = f"Trainer padded, TRL padded, TRL packing; padded: {found['peer_rows_per_forward']} rows per forward"

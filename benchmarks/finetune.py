@@ -8,9 +8,10 @@ a CPU, wall time on an accelerator. Padded peers run 16 rows per forward (``--pe
 they pad less and take less memory: the harder comparison. Packing runs one packed row of 1,024 tokens. Everything else is
 at the peers' defaults, but for TRL's recomputation of activations, which is off.
 
-On an accelerator also model FLOP utilisation: the arithmetic of the layers for every useful token, of the output layer for
-every target, and of attention, over the time and the device's peak. TRL may live in an environment of its own:
-``--trl-python``. Writes ``benchmarks/results/finetune-<model>-<device>.json``; exits with 1 where a bar is missed.
+Beside them: the share of the bound, which is the time of the bare matrix products and attention calls, forward and backward,
+that our side needs. On an accelerator also model FLOP utilisation: the arithmetic of the layers for every useful token, of
+the output layer for every target, and of attention, over the time and the device's peak. TRL may live in an environment of
+its own: ``--trl-python``. Writes ``benchmarks/results/finetune-<model>-<device>.json``; exits with 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 SIDES = ("ours", "trainer-padded", "trl-padded", "trl-packing")
+BOUND = "bound"
 BARS = {"trainer-padded": 2.5, "trl-padded": 5.0, "trl-packing": 2.0}
 MEMORY_BAR = 0.4  # of trainer-padded
 TOLERANCE = 1e-3  # nats, of a step's loss against Trainer's, in fp32
@@ -51,17 +53,17 @@ def main() -> int:
     """Measure, print, write; return 1 where a bar is missed."""
     given = _arguments()
     if given.side:
-        print(json.dumps(_measure(given)))
+        print(json.dumps(_measure_bound(given) if given.side == BOUND else _measure(given)))
         return 0
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "rows.npz"
         about = _write_rows(file, given)
-        found: dict[str, list[dict[str, Any]]] = {side: [] for side in given.sides}
+        found: dict[str, list[dict[str, Any]]] = {side: [] for side in (*given.sides, BOUND)}
         for repeat in range(given.repeats):
-            for side in given.sides:
-                found[side].append(_fresh_process(side, file, given))
-                print(f"{repeat + 1}/{given.repeats} {side:15s} {_line(found[side][-1])}", flush=True)
+            for side, runs in found.items():
+                runs.append(_fresh_process(side, file, given))
+                print(f"{repeat + 1}/{given.repeats} {side:15s} {_line(runs[-1])}", flush=True)
     result = {
         "model": given.model,
         "dtype": given.dtype,
@@ -74,6 +76,9 @@ def main() -> int:
         **about,
         "sides": {side: _summary(runs) for side, runs in found.items()},
     }
+    bound = result["sides"].pop(BOUND)["seconds"]
+    if "ours" in result["sides"]:
+        result["share_of_bound"] = round(bound["median"] / result["sides"]["ours"]["seconds"]["median"], 3)
     result["versions"]["trl"] = next((run["trl"] for runs in found.values() for run in runs if "trl" in run), None)
     result |= _ratios(result["sides"])
     where = RESULTS / f"finetune-{given.model}-{given.device.partition(':')[0]}.json"
@@ -93,7 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peer-rows", type=int, default=PEER_ROWS, help="rows per forward of the padded peers")
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=(*SIDES, BOUND), help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.batch % given.peer_rows:
@@ -193,6 +198,63 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         found["trl"] = version("trl")
     share = None if on_cpu else _utilisation(made.config, rows, seconds)
     return found | ({} if share is None else {"model_flop_utilisation": share})
+
+
+def _measure_bound(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds of the matrix products and attention calls of our side's batches, on data of the same shapes."""
+    import torch
+    from torch.nn.functional import linear, scaled_dot_product_attention
+
+    from model_wrappers.training.trainer import split_batch
+
+    made, rows = model(given.model, device=given.device), _read_rows(given.rows)
+    micro, _ = split_batch(given.batch, given.micro_batch, 1)
+    config, dtype = made.config, getattr(torch, given.dtype)
+    head = made.get_output_embeddings()
+    weights = [m.weight.detach().to(dtype) for m in made.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    last = head.weight.detach().to(dtype)
+    width = config.hidden_size // config.num_attention_heads
+    clock = _Clock(given.device)
+
+    def products(weight: torch.Tensor, count: int) -> None:
+        states, gradients = (torch.randn(count, size, device=given.device, dtype=dtype) for size in weight.shape[::-1])
+        clock.run(lambda: (linear(states, weight), gradients @ weight, gradients.T @ states))
+
+    def attention(length: int) -> None:
+        shape = (1, config.num_attention_heads, length, width)
+        qkv = [torch.randn(shape, device=given.device, dtype=dtype, requires_grad=True) for _ in range(3)]
+        clock.run(lambda: scaled_dot_product_attention(*qkv, is_causal=True).sum().backward())
+
+    for start in range(0, len(rows), micro):
+        batch = rows[start : start + micro]
+        for weight in weights:
+            products(weight, sum(len(row.input_ids) for row in batch))
+        products(last, int(sum(row.target_mask.sum() for row in batch)))
+        for row in batch:
+            for _ in range(config.num_hidden_layers):
+                attention(len(row.input_ids))
+    return {"seconds": clock.seconds}
+
+
+class _Clock:
+    """Adds up the seconds of what it runs: CPU time on a CPU, wall time on an accelerator."""
+
+    def __init__(self, device: str) -> None:
+        self._on_cpu = device == "cpu"
+        self.seconds = 0.0
+
+    def run(self, do: Callable[[], Any]) -> None:
+        started = self._now()
+        do()
+        self.seconds += self._now() - started
+
+    def _now(self) -> float:
+        import torch
+
+        if self._on_cpu:
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
 
 
 def _read_rows(file: Path) -> list[TokenisedRow]:
@@ -318,7 +380,9 @@ def _utilisation(config: Any, rows: list[TokenisedRow], seconds: float) -> float
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"losses": [round(loss, 6) for loss in runs[0]["losses"]]}
+    found: dict[str, Any] = {}
+    if "losses" in runs[0]:
+        found["losses"] = [round(loss, 6) for loss in runs[0]["losses"]]
     for name in ("tokens_per_second", "seconds", "peak_gb", "model_flop_utilisation"):
         values = [run[name] for run in runs if name in run]
         if values:
@@ -346,6 +410,8 @@ def _ratios(sides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(run: dict[str, Any]) -> str:
+    if "tokens_per_second" not in run:
+        return f"{run['seconds']:.1f} s"
     share = run.get("model_flop_utilisation")
     shown = "" if share is None else f"   {share:.0%} of peak FLOP/s"
     return f"{run['tokens_per_second']:8.1f} useful tokens/s   peak {run['peak_gb']:5.2f} GB   {run['seconds']:7.1f} s{shown}"
@@ -354,6 +420,8 @@ def _line(run: dict[str, Any]) -> str:
 def _verdict(found: dict[str, Any]) -> int:
     for side, ratio in found["speed_ratios"].items():
         print(f"against {side}: {ratio} x the tokens per second, {found['memory_ratios'][side]} of the peak memory")
+    if "share_of_bound" in found:
+        print(f"share of the bound: {found['share_of_bound']:.0%}")
     missed = []
     if found["model"] == "30m" and found["clock"] == "cpu":
         speed, memory = found["speed_ratios"], found["memory_ratios"].get("trainer-padded")

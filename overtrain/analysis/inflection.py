@@ -89,8 +89,10 @@ class CurveTests:
 
     @cached_property
     def critical(self) -> Array:
-        """Upper quantiles of ``null``, shape (2 + budgets,)."""
-        return np.asarray(np.quantile(self.null, 1 - self.level, axis=0))
+        """Upper quantiles of ``null``, shape (2 + budgets,); infinite where budgets whose scores are equal leave no error."""
+        with np.errstate(invalid="ignore"):
+            found = np.quantile(self.null, 1 - self.level, axis=0)
+        return np.where(np.isnan(found), np.inf, found)
 
     def p_value(self, statistic: float) -> float:
         """Share of simulated curves whose largest rise is at least ``statistic`` (that of a fall is the same)."""

@@ -141,6 +141,22 @@ def test_nothing_repeated_is_missing_not_zero():
     assert confidence_set(frame)["statistic"].isna().all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_budgets_that_score_every_document_alike_establish_nothing():
+    """As in a study of the smallest noise, whose scores it does not change."""
+    scores = np.random.default_rng(0).normal(size=40)
+    frame = pd.DataFrame(
+        {"budget": b, "run": "a", "seed": 0, "document": d, "y": y, "weight": 1.0}
+        for b in (1, 2, 4, 8)
+        for d, y in enumerate(scores)
+    )
+    row = rise(frame).iloc[0]
+    assert (row["statistic"], row["p_value"], bool(row["established"])) == (0.0, 1.0, False)
+    assert not u_shape(frame)["established"].any()
+    assert confidence_set(frame)["in_set"].all()
+    assert pd.isna(first_rise(frame)["from_budget"]).all()
+
+
 def test_curves_by_group():
     both = pd.concat([study(TRUTHS["U"]).assign(gamma=0.1), study(TRUTHS["falling"]).assign(gamma=0.2)])
     table = rise(both, by=["gamma"])
