@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["handing_out_states", "output_layer", "target_loss"]
 
-_CHUNK_BYTES = {"cpu": 32 << 20}
+_CHUNK_BYTES = {"cpu": 64 << 20}
 _CHUNK_BYTES_ELSEWHERE = 512 << 20
+_CACHED_BYTES = {"cpu": 4 << 20}
+"""What the softmax works on at a time; what is larger would pass through a CPU's memory instead of its cache."""
 
 
 def output_layer(model: Any) -> torch.nn.Linear | None:
@@ -67,7 +69,7 @@ def target_loss(
         scale: factor of loss and gradients.
         dtype: of the matrix products, those of the backward too; that of ``weight`` by default. The log-sum-exp and the
             sums over chunks are in float32 at least.
-        chunk: rows whose logits exist at a time; by default as many as fit into 32 MiB, or 512 MiB on an accelerator.
+        chunk: rows whose logits exist at a time; by default as many as fit into 64 MiB, or 512 MiB on an accelerator.
 
     Returns:
         A scalar, float32 at least.
@@ -99,18 +101,17 @@ class _TargetLoss(torch.autograd.Function):
         # one buffer for all chunks: fresh memory of this size costs a CPU page faults
         rows = min(chunk, len(states))
         logits = torch.empty(rows, len(weight), dtype=dtype, device=states.device)
-        logs = torch.empty_like(logits, dtype=precise)
+        step = max(1, _CACHED_BYTES.get(states.device.type, _CHUNK_BYTES_ELSEWHERE) // (4 * len(weight)))
+        logs = torch.empty(min(step, rows), len(weight), dtype=precise, device=states.device)
         for start in range(0, len(states), chunk):
             part = slice(start, start + chunk)
             piece, wanted = states[part].to(dtype), targets[part, None]
-            product, logs = logits[: len(piece)], logs[: len(piece)]
-            torch.mm(piece, cast.T, out=product)
-            torch.log_softmax(product, -1, dtype=precise, out=logs)
-            total -= logs.gather(1, wanted).sum()
-            if states_grad is None and weight_grad is None:
-                continue
-            # the gradient of the logits: probabilities, less one at the target
-            gradient = logs.exp_().scatter_add_(1, wanted, logs.new_full(wanted.shape, -1.0)).to(dtype)
+            gradient = torch.mm(piece, cast.T, out=logits[: len(piece)])  # logits as yet
+            for block, asked in zip(gradient.split(step), wanted.split(step), strict=True):
+                found = torch.log_softmax(block, -1, dtype=precise, out=logs[: len(block)])
+                total -= found.gather(1, asked).sum()
+                if for_states or for_weight:  # the gradient of the logits: probabilities, less one at the target
+                    block.copy_(found.exp_().scatter_add_(1, asked, found.new_full(asked.shape, -1.0)))
             if states_grad is not None:
                 states_grad[part] = (gradient @ cast).mul_(scale)
             if weight_grad is not None and dtype == precise:
