@@ -29,7 +29,7 @@ def with_table(text: str) -> str:
 
 
 def table() -> str:
-    """Return the table in Markdown: one row per kept result."""
+    """Return the table in Markdown, one row per kept result, and a sentence on what a start costs."""
     made = {
         "scoring-30m-cpu": _scoring,
         "scoring-1b-cpu": _scoring,
@@ -39,7 +39,9 @@ def table() -> str:
     }
     rows = [row(found) for name, row in made.items() if (found := _read(name))]
     lines = [("what", "against", "ratio", "measured on"), ("---",) * 4, *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    shown = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    starts = _read("startup")
+    return shown if starts is None else f"{shown}\n\n{_startup(starts)}"
 
 
 def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -78,6 +80,14 @@ def _judge(found: dict[str, Any]) -> tuple[str, str, str, str]:
         f"alpaca_eval, {theirs} questions",
         f"**{found['ratio']:.0f}x**",
         where,
+    )
+
+
+def _startup(found: dict[str, Any]) -> str:
+    shown, hook = found["help_seconds"]["median"], found["hook_milliseconds"]["median"]
+    return (
+        f"`overtrain --help` takes {shown:.2f} s, the import hook {hook:.2f} ms of every start of the interpreter "
+        f"({_where(found)})."
     )
 
 

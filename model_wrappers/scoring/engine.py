@@ -13,6 +13,7 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.memory import keep_freed_memory
 from model_wrappers.scoring.attention import Unproven
 from model_wrappers.scoring.proven import why_not
 from model_wrappers.scoring.score import Plan, budget, score
@@ -47,6 +48,8 @@ class PrefixScorer:
         self._plain = plain
         self._before = before
         self._why = why_not(lm.model)
+        if str(lm.device) == "cpu":
+            keep_freed_memory()
         self._told = False
 
     @property

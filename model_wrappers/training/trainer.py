@@ -16,6 +16,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from model_wrappers.errors import ConfigError
+from model_wrappers.memory import keep_freed_memory
 from model_wrappers.processes import world
 from model_wrappers.training.forward import (
     Shortcuts,
@@ -194,6 +195,8 @@ def train(
         ConfigError: the global batch does not divide, FSDP without an accelerator, ``l2_to_init`` under FSDP.
     """
     _, processes = world()
+    if model.device.type == "cpu":
+        keep_freed_memory()
     shortcuts = known_shortcuts(model, [*rows, *validation], sharded=schedule.fsdp)
     flat = flattening_is_exact(model, rows, shortcuts)
     if not flat:
