@@ -1,17 +1,19 @@
 """``python -m benchmarks.scoring``: the ten benchmarks, 5-shot, scored by prefixes and by lm-eval's ``hf`` model, in one run.
 
 A random model of a published shape on real rows (made-up ones of the same lengths where there are none). ``hf`` runs at batch
-sizes 1, 8 and auto; its best one counts. Both sides take turns, tokenising included; CPU time on a CPU, wall time on an
-accelerator. Beside the ratio: the largest difference of a log-likelihood, whether all choices are equal, and the share of
-the bound, which is the time of the bare matrix products and attention calls that scoring by prefixes needs. Writes
-``benchmarks/results/scoring-<model>-<device>.json``.
+sizes 1, 8 and auto; its best one counts. Both sides take turns, each in a process of its own, tokenising included; CPU time on
+a CPU, wall time on an accelerator. Beside the ratio: the largest difference of a log-likelihood, whether all choices are
+equal, and the share of the bound, which is the time of the bare matrix products and attention calls that scoring by prefixes
+needs. Writes ``benchmarks/results/scoring-<model>-<device>.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import statistics
 import sys
@@ -22,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.models import SHAPES, TASKS, machine, model, requests, tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
 
 RESULTS = Path(__file__).parent / "results"
 BARS = {"30m": {"total": 6.0, "least": 2.5}, "1b": {"mean": 2.5}}
@@ -35,12 +38,12 @@ def main() -> int:
     given = _arguments()
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     logging.disable(logging.WARNING)
-    clock = time.perf_counter if given.device != "cpu" else time.process_time
+    prefixes = _Prefixes(given)
     made = model(given.model, dtype=given.dtype, device=given.device)
     tokens = tokenizer()
     rows = []
     for task in given.tasks:
-        row = _task(given, made, tokens, requests(task, given.documents), clock)
+        row = _task(given, made, tokens, requests(task, given.documents), prefixes)
         rows.append({"task": task} | row)
         print(_line(rows[-1]), flush=True)
     found = {
@@ -68,27 +71,66 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _task(
-    given: argparse.Namespace, made: Any, tokens: Any, asked: list[Any], clock: Callable[[], float]
-) -> dict[str, Any]:
+class _Prefixes:
+    """Scoring by prefixes in a process of its own: what our models ask of the C library, ``hf`` must not profit from.
+
+    Args:
+        given: the command line.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        context.Process(target=_serve, args=(given, theirs), daemon=True).start()
+        theirs.close()
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> tuple[float, list[tuple[float, bool]]]:
+        """Return seconds and the scores."""
+        self._pipe.send(("score", pairs))
+        seconds, scores = self._pipe.recv()
+        return seconds, scores
+
+    def bound(self, pairs: Sequence[tuple[str, str]]) -> float:
+        """Return the seconds of `_bound`."""
+        self._pipe.send(("bound", pairs))
+        return float(self._pipe.recv())
+
+
+def _serve(given: argparse.Namespace, pipe: Connection) -> None:
+    from model_wrappers.memory import keep_freed_memory
+
+    logging.disable(logging.WARNING)
+    if given.device == "cpu":
+        keep_freed_memory()
+    lm = _peer(model(given.model, dtype=given.dtype, device=given.device), tokenizer(), "1", given)
+    with contextlib.suppress(EOFError):  # the other side has ended
+        while True:
+            what, pairs = pipe.recv()
+            pipe.send(
+                _timed(lambda pairs=pairs: _ours(lm, pairs), given) if what == "score" else _bound(lm, pairs, given)
+            )
+
+
+def _task(given: argparse.Namespace, made: Any, tokens: Any, asked: list[Any], prefixes: _Prefixes) -> dict[str, Any]:
     """Return times (seconds), ratio and differences of one task."""
     peers = {batch: _peer(made, tokens, batch, given) for batch in given.batch_sizes}
+    pairs = [request.args for request in asked]
     first: dict[str, float] = {}
     expected: list[tuple[float, bool]] = []
     for batch, peer in peers.items():
-        first[batch], expected = _timed(lambda peer=peer: peer.loglikelihood(asked, disable_tqdm=True), clock, given)
+        first[batch], expected = _timed(lambda peer=peer: peer.loglikelihood(asked, disable_tqdm=True), given)
     best = min(first, key=first.__getitem__)
     ours: list[float] = []
     theirs = [first[best]]
     result: list[tuple[float, bool]] = []
     for repeat in range(given.repeats):
-        seconds, result = _timed(lambda: _ours(peers[best], asked), clock, given)
+        seconds, result = prefixes.score(pairs)
         ours.append(seconds)
         if repeat + 1 < given.repeats:
-            seconds, expected = _timed(lambda: peers[best].loglikelihood(asked, disable_tqdm=True), clock, given)
+            seconds, expected = _timed(lambda: peers[best].loglikelihood(asked, disable_tqdm=True), given)
             theirs.append(seconds)
-    bound = _bound(peers[best], asked, clock, given)
-    return _against_single(given, tokens, asked, result, expected) | {
+    bound = prefixes.bound(pairs)
+    return _against_single(given, tokens, pairs, result, expected) | {
         "requests": len(asked),
         "hf_batch_size": best,
         "hf_first": {b: round(s, 3) for b, s in first.items()},
@@ -105,14 +147,14 @@ def _task(
 def _against_single(
     given: argparse.Namespace,
     tokens: Any,
-    asked: list[Any],
+    pairs: Sequence[tuple[str, str]],
     ours: list[tuple[float, bool]],
     theirs: list[tuple[float, bool]],
 ) -> dict[str, Any]:
     """Return, for half precision, how far both sides are from single precision: mean and largest difference, nats."""
     if given.dtype == "float32":
         return {}
-    single = _ours(_peer(model(given.model, device=given.device), tokens, "1", given), asked)
+    single = _ours(_peer(model(given.model, device=given.device), tokens, "1", given), pairs)
     found = {}
     for side, scores in (("ours", ours), ("hf", theirs)):
         apart = [abs(a - b) for (a, _), (b, _) in zip(scores, single, strict=True)]
@@ -134,9 +176,10 @@ def _peer(made: Any, tokens: Any, batch: str, given: argparse.Namespace) -> Any:
     )
 
 
-def _timed(do: Callable[[], Any], clock: Callable[[], float], given: argparse.Namespace) -> tuple[float, Any]:
+def _timed(do: Callable[[], Any], given: argparse.Namespace) -> tuple[float, Any]:
     import torch
 
+    clock = time.perf_counter if given.device != "cpu" else time.process_time
     started = clock()
     found = do()
     if given.device != "cpu":
@@ -144,16 +187,16 @@ def _timed(do: Callable[[], Any], clock: Callable[[], float], given: argparse.Na
     return clock() - started, found
 
 
-def _ours(lm: Any, asked: list[Any]) -> list[tuple[float, bool]]:
+def _ours(lm: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
     """Score by prefixes from the texts on, with nothing kept from before."""
     from model_wrappers.scoring.score import Plan, budget, score
     from model_wrappers.scoring.tokens import encode
 
-    plan = Plan(encode(lm, [r.args for r in asked]), lm.max_length)
+    plan = Plan(encode(lm, pairs), lm.max_length)
     return score(lm.model, plan, lm.device, budget(lm.model, lm.device, lm.max_length))
 
 
-def _bound(lm: Any, asked: list[Any], clock: Callable[[], float], given: argparse.Namespace) -> float:
+def _bound(lm: Any, pairs: Sequence[tuple[str, str]], given: argparse.Namespace) -> float:
     """Return the seconds of the matrix products and attention calls alone, on data of the same shapes."""
     import numpy as np
     import torch
@@ -163,7 +206,7 @@ def _bound(lm: Any, asked: list[Any], clock: Callable[[], float], given: argpars
     from model_wrappers.scoring.tokens import encode
 
     config = lm.model.config
-    plan = Plan(encode(lm, [r.args for r in asked]), lm.max_length)
+    plan = Plan(encode(lm, pairs), lm.max_length)
     parts = {id(m) for part in by_token(last_layer(lm.model)) for m in part.modules()}
     linear = [m for m in lm.model.base_model.modules() if isinstance(m, torch.nn.Linear)]
     head = lm.model.get_output_embeddings()
@@ -189,7 +232,7 @@ def _bound(lm: Any, asked: list[Any], clock: Callable[[], float], given: argpars
                 attention_alone(row, read, qkv, config.num_hidden_layers)
                 head(final)
 
-        taken, _ = _timed(products, clock, given)
+        taken, _ = _timed(products, given)
         seconds += taken
     return seconds
 
