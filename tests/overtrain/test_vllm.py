@@ -239,7 +239,7 @@ def test_a_study_killed_at_half_of_its_judging(judge_server, make_model, real_da
     succeeded(shown)
     page = (tmp_path / "b" / "judged" / "report" / "index.html").read_text()
     assert 'id="alpaca_eval"' in page
-    assert f"{wins.iloc[0]:.1f}" in page
+    assert f">{wins.iloc[0]:.4g}<" in page
     written = overtrain("export", tmp_path / "b" / "judged", "--form", "alpaca_eval", "--out", tmp_path / "files")
     succeeded(written)
     check_alpaca_files(tmp_path / "files", one)
