@@ -107,21 +107,25 @@ def draw(path: Path) -> None:
         tasks = [row["task"].replace("_", "\n") for row in one["tasks"]]
         at = [i + (place - (len(found) - 1) / 2) * width for i in range(len(tasks))]
         ratios = [row["ratio"] for row in one["tasks"]]
-        low = [row["hf"]["low"] / row["ours"]["high"] for row in one["tasks"]]
-        high = [row["hf"]["high"] / row["ours"]["low"] for row in one["tasks"]]
+        low = [round(row["hf"]["low"] / row["ours"]["high"], 2) for row in one["tasks"]]
+        high = [round(row["hf"]["high"] / row["ours"]["low"], 2) for row in one["tasks"]]
         errors = [
             [max(r - a, 0) for r, a in zip(ratios, low, strict=True)],
             [max(b - r, 0) for r, b in zip(ratios, high, strict=True)],
         ]
+        once = low == high == ratios  # no range to show
+        label = f"{one['model'].upper()} shape, {one['dtype']}{', measured once' if once else ''}"
         axis.bar(
-            at, ratios, width, yerr=errors, capsize=2, label=f"{one['model'].upper()} shape, {one['dtype']}",
+            at, ratios, width, yerr=None if once else errors, capsize=2, label=label,
             color=("#0072b2", "#e69f00")[place], hatch=("", "//")[place], edgecolor="black", linewidth=0.6,
         )  # fmt: skip
         axis.set_xticks(range(len(tasks)), tasks, fontsize="x-small")
     axis.axhline(1, color="black", linewidth=0.8)
     axis.set_ylabel("times faster than lm-eval's hf")
     title = "bars: medians; whiskers: range over repeats"
-    axis.legend(frameon=False, fontsize="small", title=title, title_fontsize="x-small")
+    figure.legend(
+        loc="outside upper center", ncols=2, frameon=False, fontsize="small", title=title, title_fontsize="x-small"
+    )
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
