@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import SHAPES, SHARED, machine, model, tokenizer, words
+from benchmarks.models import SHAPES, SHARED, machine, model, spread, tokenizer, words
 
 RESULTS = Path(__file__).parent / "results"
 BAR = 10.0
@@ -167,7 +167,7 @@ def _measure(bench: Bench, repeats: int) -> dict[str, Any]:
     return {
         "naive_batch_size": batch,
         "naive_first": {str(b): round(taken, 3) for b, (taken, _) in first.items()},
-        **{side: _spread(values) for side, values in seconds.items()},
+        **{side: spread(values) for side, values in seconds.items()},
         "ratio": round(statistics.median(seconds["naive"]) / each, 2),
         "ratio_to_default": round(statistics.median(seconds["default"]) / each, 2),
         "largest_difference": max(d["difference"] for d in differences),
@@ -211,14 +211,6 @@ def _children() -> float:
     """Return the CPU seconds of all processes that were started from here and have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _spread(seconds: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(seconds), 3),
-        "low": round(min(seconds), 3),
-        "high": round(max(seconds), 3),
-    }
 
 
 def _verdict(found: dict[str, Any]) -> bool:

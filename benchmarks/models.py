@@ -6,13 +6,14 @@ import contextlib
 import os
 import platform
 import random
+import statistics
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lm-eval-overtrain-benchmarks"
@@ -195,3 +196,9 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "versions": {name: version(name) for name in ("lm_eval", "torch", "transformers")},
         "rows": "real" if SHARED.is_dir() else "synthetic, of the same lengths",
     }
+
+
+def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
+    """Return median and range, rounded."""
+    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {name: round(value, digits) for name, value in found.items()}

@@ -8,14 +8,13 @@ process; the help is a process of its own, so its figure includes the interprete
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import model_wrappers._hook
-from benchmarks.models import machine
+from benchmarks.models import machine, spread
 
 PTH = Path(model_wrappers._hook.__file__).with_name("lm_eval_overtrain_models.pth")
 RESULT = Path(__file__).parent / "results" / "startup.json"
@@ -50,17 +49,12 @@ def help_seconds(repeats: int = 7) -> list[float]:
 def main() -> int:
     """Measure, print, write; return 1 where a bar is missed."""
     about = {name: value for name, value in machine().items() if name != "rows"}
-    found = {**about, "hook_milliseconds": _spread(hook_milliseconds()), "help_seconds": _spread(help_seconds())}
+    found = {**about, "hook_milliseconds": spread(hook_milliseconds(), 4), "help_seconds": spread(help_seconds(), 4)}
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     hook, shown = found["hook_milliseconds"]["median"], found["help_seconds"]["median"]
     print(f"import hook at interpreter start: {hook:.3f} ms (bar: {HOOK_BAR:g} ms)")
     print(f"overtrain --help: {shown:.2f} s (bar: {HELP_BAR:g} s)")
     return int(hook > HOOK_BAR or shown > HELP_BAR)
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    spread = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return {name: round(value, 4) for name, value in spread.items()}
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ _OWN_CHOICE = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_P
 def keep_freed_memory() -> bool:
     """Let glibc keep up to 1 GiB of freed memory for what is asked for next; return whether it does, once a process.
 
-    By default the pages of a large tensor go back to the kernel when it is freed, and the next one of its size pays for fresh,
-    zeroed pages: 5% of a fine-tuning's CPU time. The price is memory that stays with the process, not a higher peak. Nothing
-    is done where the C library is another one, or where the environment tunes or replaces the allocator.
+    By default the pages of a large tensor go back to the kernel when it is freed, and the next one of its size pays for
+    fresh, zeroed pages. The price is memory that stays with the process. Nothing is done where the C library is another
+    one, or where the environment tunes or replaces the allocator.
     """
     if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in _OWN_CHOICE):
         return False

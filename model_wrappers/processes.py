@@ -32,11 +32,13 @@ def join() -> None:
 def end() -> None:
     """End this process successfully: at once if it is one of several that have joined, else by returning.
 
-    A thread of gloo may still hold tensors of the last exchange when the interpreter is taken down, and about one process in
-    a hundred is then aborted after all its work ("terminate called without an active exception"); torchrun calls the whole job
-    failed for it. Leaving the group is not enough, since DistributedDataParallel keeps it alive; so such a process skips the
+    A thread of gloo may still hold tensors of the last exchange when the interpreter is taken down, and the process is then
+    aborted after all its work ("terminate called without an active exception"); torchrun calls the whole job failed for
+    it. Leaving the group is not enough, since DistributedDataParallel keeps it alive; so such a process skips the
     interpreter's end.
     """
+    if _promised() == 1:  # torch, which may not even be loaded, has nothing to say here
+        return
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():

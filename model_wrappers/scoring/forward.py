@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from model_wrappers.scoring.attention import scoring
+from model_wrappers.scoring.proven import output_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ _LOGITS = 2**26
 
 
 class Head:
-    """The output layer of a model; on a CPU into memory that it keeps, since fresh pages would cost a tenth of the product.
+    """The output layer of a model; on a CPU into memory that it keeps, because fresh pages for every pass cost time.
 
     Args:
         model: a causal LM of transformers.
@@ -33,8 +34,7 @@ class Head:
     def __init__(self, model: Any) -> None:
         self._layer = model.get_output_embeddings()
         weight = self._layer.weight
-        self._plain = type(self._layer) is torch.nn.Linear and self._layer.bias is None
-        self._plain = self._plain and weight.dtype == torch.float32 and weight.device.type == "cpu"
+        self._plain = weight.dtype == torch.float32 and weight.device.type == "cpu" and output_layer(model) is not None
         self._room = weight.new_empty(0)
         self.step = max(_LOGITS // int(weight.shape[0]), 1)
 

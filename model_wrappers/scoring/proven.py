@@ -6,9 +6,12 @@ model of another architecture, or one of these with a setting that was not tried
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["PROVEN", "why_not"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["PROVEN", "output_layer", "why_not"]
 
 PROVEN = frozenset(
     {
@@ -74,3 +77,20 @@ def why_not(model: Any) -> str | None:
 def _rope(config: Any) -> str:
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return str(found.get("rope_type") or found.get("type") or "default")
+
+
+def output_layer(model: Any) -> torch.nn.Linear | None:
+    """Return the layer whose weight times a state is exactly that state's logits; None where there may be more to it.
+
+    Args:
+        model: of transformers, without a wrapper.
+    """
+    import torch
+
+    if why_not(model) is not None:
+        return None
+    layer: Any = model.get_output_embeddings()
+    # a subclass (quantised, with adapters) or a hook could add something to the product
+    hooked = any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, "forward" in vars(layer)))
+    plain = type(layer) is torch.nn.Linear and getattr(layer, "bias", None) is None
+    return layer if plain and not hooked else None

@@ -13,32 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from model_wrappers.scoring.proven import why_not
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["handing_out_states", "output_layer", "target_loss"]
+__all__ = ["handing_out_states", "target_loss"]
 
 _CHUNK_BYTES = {"cpu": 64 << 20}
 _CHUNK_BYTES_ELSEWHERE = 512 << 20
 _CACHED_BYTES = {"cpu": 4 << 20}
 """What the softmax works on at a time; what is larger would pass through a CPU's memory instead of its cache."""
-
-
-def output_layer(model: Any) -> torch.nn.Linear | None:
-    """Return the layer whose weight times a state is exactly that state's logits; None where there may be more to it.
-
-    Args:
-        model: of transformers, without a wrapper.
-    """
-    if why_not(model) is not None:
-        return None
-    layer: Any = model.get_output_embeddings()
-    # a subclass (quantised, with adapters) or a hook could add something to the product
-    hooked = any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, "forward" in vars(layer)))
-    plain = type(layer) is torch.nn.Linear and getattr(layer, "bias", None) is None
-    return layer if plain and not hooked else None
 
 
 @contextlib.contextmanager

@@ -242,8 +242,8 @@ def train(
 def _fitting_tokens(model: PreTrainedModel, shortcuts: Shortcuts) -> int:
     """Return how many tokens a forward may have.
 
-    On a CPU 2,048 tokens instead of 1,024 bring 3% of speed for 0.3 GB (30M parameters); with a mask over all pairs of
-    tokens, small forwards are faster.
+    On a CPU more than 1,024 bring little speed for their memory (``benchmarks.finetune --micro-batch``); with a mask over all
+    pairs of tokens, small forwards are faster.
     """
     if model.device.type != "cpu":
         return 8192

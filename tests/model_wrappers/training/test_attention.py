@@ -16,6 +16,8 @@ RECOMPUTE = next(
     if hasattr(PreTrainedModel, name)
 )
 
+SMALL = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48}
+
 
 def load(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -62,13 +64,7 @@ def test_grouped_heads():
 
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
+        **SMALL, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3
     )
     check(Qwen2ForCausalLM(config).eval(), *batch())
 
@@ -93,15 +89,7 @@ def test_recomputed_activations(make_model):
 def test_a_window_shorter_than_a_row_is_refused():
     from transformers import MistralConfig, MistralForCausalLM
 
-    config = MistralConfig(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        sliding_window=8,
-    )
+    config = MistralConfig(**SMALL, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, sliding_window=8)
     model = MistralForCausalLM(config).eval()
     assert can_attend_by_rows(model, 8)
     assert not can_attend_by_rows(model, 9)

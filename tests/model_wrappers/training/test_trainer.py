@@ -134,6 +134,17 @@ def test_micro_batches_and_recomputation_change_speed_only(make_model, tmp_path)
         assert furthest(state(reference.model), state(other.model)) < 2e-4
 
 
+def recorded(monkeypatch):
+    """Return a list to which every loss adds its shortcuts: (attention by rows, output layer)."""
+    taken, loss = [], Shortcuts.loss
+    monkeypatch.setattr(
+        Shortcuts,
+        "loss",
+        lambda self, *args: (taken.append((self.by_rows, self.layer is not None)), loss(self, *args))[1],
+    )
+    return taken
+
+
 @pytest.mark.parametrize("prepared", ["full", "lora", "tied", "recomputed", "l2"])
 def test_shortcuts_change_speed_only(make_model, tmp_path, monkeypatch, prepared):
     """Attention by rows and the chunked loss against transformers' attention and the loss of all logits."""
@@ -153,13 +164,7 @@ def test_shortcuts_change_speed_only(make_model, tmp_path, monkeypatch, prepared
         taken.clear()
         return train(model, rows(), rows(3, seed=9), schedule, pad_id=1, work=work)
 
-    taken = []
-    loss = Shortcuts.loss
-    monkeypatch.setattr(
-        Shortcuts,
-        "loss",
-        lambda self, *args: (taken.append((self.by_rows, self.layer is not None)), loss(self, *args))[1],
-    )
+    taken = recorded(monkeypatch)
     ours = trained(tmp_path / "a")
     assert set(taken) == {(True, True)}
     monkeypatch.setattr(trainer, "known_shortcuts", lambda model, *_, **__: Shortcuts(model))
@@ -207,13 +212,7 @@ def test_a_model_that_fails_with_shortcuts_is_trained_without(make_model, tmp_pa
         return out
 
     model.forward = doubled
-    taken = []
-    loss = Shortcuts.loss
-    monkeypatch.setattr(
-        Shortcuts,
-        "loss",
-        lambda self, *args: (taken.append((self.by_rows, self.layer is not None)), loss(self, *args))[1],
-    )
+    taken = recorded(monkeypatch)
     train(model, rows(), [], SCHEDULE, pad_id=1, work=tmp_path)
     assert set(taken) == {(False, False)}
 
