@@ -67,7 +67,7 @@ import aiohttp, pandas, pyarrow.parquet, rich.progress  # imports are not counte
 from io import StringIO
 from pathlib import Path
 from rich.console import Console
-from overtrain.judge import judge
+from overtrain.judging.judge import judge
 started = time.perf_counter()
 done = judge(sys.argv[1], url=sys.argv[2], model=sys.argv[3], template_file=Path(sys.argv[4]), console=Console(file=StringIO()))
 seconds = time.perf_counter() - started
@@ -178,7 +178,7 @@ def _instructions(pairs: int) -> list[str]:
 def _study(root: Path, cells: int, pairs: int = PAIRS) -> Path:
     """Store finished cells with answers, as a sweep would."""
     from model_wrappers.identity import digest
-    from overtrain.store import FILES, Store
+    from overtrain.results.store import FILES, Store
 
     root.mkdir()
     entries = []

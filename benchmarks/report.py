@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from model_wrappers.identity import digest
-from overtrain.store import Store
+from overtrain.results.store import Store
 
 CHECKPOINTS, SEEDS, BENCHMARKS, DOCUMENTS = 18, 5, 10, 500
 GAMMAS = (0.05, 0.1, 0.15, 0.2, 0.3)

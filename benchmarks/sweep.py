@@ -74,8 +74,8 @@ def _study(folder: Path, models: list[Path], gammas: int, seeds: int, texts: int
 
 def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
     """Time a sweep, and inside it what is not ours: building requests, and lm-eval's evaluation of a loaded model."""
-    from overtrain import evaluate
-    from overtrain.sweep import run
+    from overtrain.run import evaluate
+    from overtrain.run.sweep import run
 
     inside = {"requests": 0.0, "scoring": 0.0}
     build = evaluate._build_once
@@ -91,9 +91,9 @@ def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
     evaluate.session.cache_clear()
     inside["requests"] = 0.0
 
-    import overtrain.lm
+    import overtrain.run.lm
 
-    score = overtrain.lm.CellLM._loglikelihood_tokens
+    score = overtrain.run.lm.CellLM._loglikelihood_tokens
 
     def scored(self: Any, *arguments: Any, **more: Any) -> Any:
         started = time.perf_counter()
@@ -101,7 +101,7 @@ def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
         inside["scoring"] += time.perf_counter() - started
         return answer
 
-    overtrain.lm.CellLM._loglikelihood_tokens = scored  # type: ignore[method-assign]
+    overtrain.run.lm.CellLM._loglikelihood_tokens = scored  # type: ignore[method-assign]
     started = time.perf_counter()
     summary = run(file, folder / "runs")
     seconds = time.perf_counter() - started
@@ -118,9 +118,9 @@ def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
 
 def _finished(folder: Path, models: list[Path]) -> dict[str, Any]:
     """Fill a study of 1,002 cells with made-up results and measure what reads it."""
-    from overtrain.cells import expand
-    from overtrain.config import load_study
-    from overtrain.sweep import _plan
+    from overtrain.plan.expand import expand
+    from overtrain.run.sweep import _plan
+    from overtrain.study.load import load_study
 
     file = _study(folder, models, gammas=20, seeds=25, texts=4)
     study = load_study(file)
@@ -131,11 +131,11 @@ def _finished(folder: Path, models: list[Path]) -> dict[str, Any]:
     _fill(plan.jobs)
     root = folder / "runs" / "bench"
     commands = {
-        "recognised": f"from overtrain.sweep import run; n = run({str(file)!r}, {str(folder / 'runs')!r}).done",
-        "load_runs": f"from overtrain.analysis.frame import load_runs; n = len(load_runs({str(root)!r}))",
-        "load_documents_one_metric": "from overtrain.analysis.frame import load_documents; "
+        "recognised": f"from overtrain.run.sweep import run; n = run({str(file)!r}, {str(folder / 'runs')!r}).done",
+        "load_runs": f"from overtrain.results.frame import load_runs; n = len(load_runs({str(root)!r}))",
+        "load_documents_one_metric": "from overtrain.results.frame import load_documents; "
         f"n = len(load_documents({str(root)!r}, metrics=['bits_per_byte']))",
-        "load_documents": f"from overtrain.analysis.frame import load_documents; n = len(load_documents({str(root)!r}))",
+        "load_documents": f"from overtrain.results.frame import load_documents; n = len(load_documents({str(root)!r}))",
     }
     found: dict[str, Any] = {"cells": len(plan.jobs), "planned_s": round(planned, 2), "recognised_limit_s": 5}
     for name, code in commands.items():
@@ -146,8 +146,8 @@ def _finished(folder: Path, models: list[Path]) -> dict[str, Any]:
 def _fill(jobs: list[Any]) -> None:
     import numpy as np
 
-    from overtrain.store import Store
-    from overtrain.work import _json, _parquet, _spec
+    from overtrain.results.store import Store
+    from overtrain.run.cell import _json, _parquet, _spec
 
     generator = np.random.default_rng(0)
     keys = [(task, metric) for task in TASKS for metric in METRICS]

@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # `typing` itself would cost ten milliseconds at every in
 if TYPE_CHECKING:
     from typing import Any
 
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.errors import (
         CheckpointError,
         ConfigError,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model_wrappers.modifications.base import Modification, Modified
 
 _HOMES = {
-    "Checkpoint": "model_wrappers.checkpoint",
+    "Checkpoint": "model_wrappers.checkpoints.checkpoint",
     "CheckpointError": "model_wrappers.errors",
     "ConfigError": "model_wrappers.errors",
     "DataError": "model_wrappers.errors",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.generation.options import GenerateOptions

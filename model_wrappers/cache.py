@@ -54,7 +54,7 @@ class WeightsCache:
 
     def __init__(self, root: Path | None = None) -> None:
         if root is None:
-            from model_wrappers.checkpoint import cache_root
+            from model_wrappers.checkpoints.checkpoint import cache_root
 
             root = cache_root() / "weights"
         self.root = root

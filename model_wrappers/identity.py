@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedTokenizerBase
 
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.modifications.base import Modification
 
 __all__ = ["RequestDigest", "canonical", "cell_id", "digest", "weights_id"]

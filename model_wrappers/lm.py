@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.arguments import modification, read_recipe, split_arguments
+from model_wrappers.checkpoints.twins import twins
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.answers import Answers
 from model_wrappers.generation.options import GenerateOptions
@@ -27,7 +28,6 @@ from model_wrappers.processes import join, world
 from model_wrappers.scoring.engine import PrefixScorer
 from model_wrappers.scoring.options import take_scoring
 from model_wrappers.scoring.rolling import RollingLogLikelihood
-from model_wrappers.twins import twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

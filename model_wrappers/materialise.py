@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.modifications.base import Modification
 
 __all__ = ["Step", "apply_in_memory", "tuned_weights", "versions"]

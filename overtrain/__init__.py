@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from overtrain.analysis.frame import load_documents, load_runs
+    from overtrain.results.frame import load_documents, load_runs
 
 __all__ = ["load_documents", "load_runs"]
 
@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
     """Import pandas only when one of the two is asked for: the command line's help must stay fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from overtrain.analysis import frame
+    from overtrain.results import frame
 
     return getattr(frame, name)

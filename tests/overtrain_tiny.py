@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from overtrain.analysis.frame import load_documents, load_runs
+from overtrain.results.frame import load_documents, load_runs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["Modification", "Modified", "field", "isolated_generators", "registry"]
 

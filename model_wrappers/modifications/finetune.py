@@ -15,7 +15,7 @@ from model_wrappers.modifications.base import Modification, Modified, field, iso
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.training.data import DataSpec
 
 __all__ = ["FineTune"]

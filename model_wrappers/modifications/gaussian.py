@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["Draws", "Gaussian", "standard_normal"]
 
@@ -109,7 +109,7 @@ class Gaussian(Modification):
             return Modified(model, {"distance": 0.0})
         import torch
 
-        from model_wrappers.initial_std import resolve_initial_std
+        from model_wrappers.checkpoints.initial_std import resolve_initial_std
 
         initial = resolve_initial_std(self.init_std, model, checkpoint)
         squared, draws = 0.0, _draws.get()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_wrappers.attention import attending, heads_for_queries, not_done
+from model_wrappers.architectures.attention import attending, heads_for_queries, not_done
 from model_wrappers.scoring.blocks import blocks, visible
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """What our models ask when lm-eval asks them: the plan of the requests, the check of a few, and the way back.
 
 Plans (tokens, forest, packing) are kept, so the cells of a study that share tokenizer and tasks tokenise once. A model that is
-not on the list of `model_wrappers.scoring.proven`, or some of whose requests come out differently on lm-eval's own path, is
-scored there; one line of the log says why.
+not on the list of `architectures.proven`, or some of whose requests come out differently on lm-eval's own path, is scored
+there; one line of the log says why.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.architectures.proven import why_not
 from model_wrappers.memory import keep_freed_memory
 from model_wrappers.scoring.attention import Unproven
-from model_wrappers.scoring.proven import why_not
 from model_wrappers.scoring.score import Plan, budget, score
 from model_wrappers.scoring.tokens import encode, encode_texts, windows
 

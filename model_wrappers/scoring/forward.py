@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from model_wrappers.architectures.proven import output_layer
 from model_wrappers.scoring.attention import scoring
-from model_wrappers.scoring.proven import output_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

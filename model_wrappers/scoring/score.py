@@ -88,7 +88,7 @@ def score(
     """Return (log-likelihood in nats, whether greedy) per request of ``plan``.
 
     Args:
-        model: a causal LM of transformers that `model_wrappers.scoring.proven` does not object to.
+        model: a causal LM of transformers that `model_wrappers.architectures.proven` does not object to.
         plan: the requests.
         device: of the model.
         size: tokens per forward pass; halved when memory does not suffice.

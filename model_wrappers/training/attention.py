@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_wrappers.attention import attending, heads_for_queries, not_done
-from model_wrappers.scoring.proven import why_not
+from model_wrappers.architectures.attention import attending, heads_for_queries, not_done
+from model_wrappers.architectures.proven import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

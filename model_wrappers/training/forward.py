@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from model_wrappers.scoring.proven import output_layer
+from model_wrappers.architectures.proven import output_layer
 from model_wrappers.training.attention import ROW_ENDS, attending_by_rows, can_attend_by_rows
 from model_wrappers.training.batches import IGNORED_LABEL, flatten_batch, pad_batch
 from model_wrappers.training.loss import handing_out_states, target_loss

@@ -61,7 +61,7 @@ def assemble(frame: pd.DataFrame, documents: pd.DataFrame, study: Mapping[str, A
     """Compute everything the report shows.
 
     Args:
-        frame: the tidy frame of ``overtrain.analysis.frame.load_runs``.
+        frame: the tidy frame of ``overtrain.results.frame.load_runs``.
         documents: the scores per document; without rows, standard errors cover seeds alone and say so.
         study: of `Assembled`; without it no primary comparison, and selection by ``validation_loss``.
     """

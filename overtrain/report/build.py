@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from overtrain.pretrain.files import whole_file
+from overtrain.common.files import whole_file
 from overtrain.report.assemble import Assembled, assemble
 from overtrain.report.figures import benchmarks, confounds, distance, fixed, matched, optima, shares, transitions, tuned
 from overtrain.report.files import FORMATS, clear, remember, save_figures, save_tables
@@ -34,7 +34,7 @@ def report(run_folder: Path, out: Path | None = None, *, published: bool = False
         StoreError: there is no study in the folder, or a file is damaged.
         DataError: the study has no cells.
     """
-    from overtrain.analysis.frame import load_documents, load_runs, load_study
+    from overtrain.results.frame import load_documents, load_runs, load_study
 
     study = load_study(run_folder) | {"versions": _versions(run_folder)}
     frame = load_runs(run_folder)
@@ -43,8 +43,8 @@ def report(run_folder: Path, out: Path | None = None, *, published: bool = False
 
 def _versions(run_folder: Path) -> dict[str, str]:
     """Return the versions that the finished cells were evaluated with; several are named all."""
-    from overtrain.manifest import read_manifest
-    from overtrain.store import Store
+    from overtrain.results.manifest import read_manifest
+    from overtrain.results.store import Store
 
     store = Store(run_folder)
     found: dict[str, set[str]] = {}
@@ -62,10 +62,10 @@ def build(
     """Write ``index.html``, ``figures/`` and ``tables/`` under ``out``; return the page.
 
     Args:
-        frame: of `overtrain.analysis.frame.load_runs`.
-        documents: of `overtrain.analysis.frame.load_documents`.
+        frame: of `overtrain.results.frame.load_runs`.
+        documents: of `overtrain.results.frame.load_documents`.
         out: folder; files of an earlier report there are replaced, others stay.
-        study: of `overtrain.analysis.frame.load_study`.
+        study: of `overtrain.results.frame.load_study`.
         published: put the paper's own statements beside ours.
 
     Raises:

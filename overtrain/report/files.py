@@ -8,7 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from overtrain.pretrain.files import whole_file
+from overtrain.common.files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

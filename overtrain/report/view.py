@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from overtrain.analysis.frame import COLUMNS, MARKS
+from overtrain.results.frame import COLUMNS, MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

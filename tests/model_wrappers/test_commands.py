@@ -174,7 +174,7 @@ trainer._Trainer.__init__ = with_kill
 from pathlib import Path
 import torch
 from transformers import AutoTokenizer
-from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.materialise import tuned_weights
 from model_wrappers.modifications.base import registry
 model, data, every = sys.argv[1:]
@@ -189,7 +189,7 @@ print(len(entry.meta["steps"][0]["record"]["training_log"]))
 @pytest.mark.parametrize("every", [0, 2])
 def test_killed_three_times_and_run_again_gives_the_same_weights(make_model, sums, tmp_path, every):
     """With states to resume from and without: the sha256 of the weights equals that of the undisturbed run."""
-    from model_wrappers.checkpoint import Checkpoint
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
 
     def train(kill_at, cache):
         return run(sys.executable, "-c", KILLED, kill_at, make_model("olmo"), sums, every, OVERTRAIN_CACHE=str(cache))

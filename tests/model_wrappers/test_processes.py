@@ -23,7 +23,7 @@ def test_processes_that_did_not_join_are_noticed(monkeypatch):
 @pytest.mark.parametrize(("how", "left"), [("end()", {}), ("", {"0": b"False", "1": b"False"})])
 def test_no_process_is_taken_down_within_its_group(tmp_path, monkeypatch, how, left):
     """A cell ends without the interpreter's exit handlers; whatever else has joined leaves the group in one of them."""
-    from overtrain.launch import run_processes
+    from overtrain.run.executors.torchrun import run_processes
 
     (tmp_path / "job.py").write_text(
         "import atexit, os, pathlib, sys\n"

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from model_wrappers.arguments import CHECKPOINT_ARGUMENTS, FROM_PRETRAINED, host_arguments
-from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import ConfigError
 from model_wrappers.modifications.base import registry
 

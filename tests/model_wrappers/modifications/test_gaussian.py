@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from transformers import AutoModelForCausalLM
 
-from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.modifications import gaussian
 from model_wrappers.modifications.gaussian import Draws, Gaussian, standard_normal
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from model_wrappers.checkpoint import Checkpoint
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import ConfigError
 from model_wrappers.modifications.lora import Lora
 

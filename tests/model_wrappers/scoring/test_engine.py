@@ -10,10 +10,10 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from model_wrappers.architectures.proven import PROVEN
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.lm import PerturbedLM
 from model_wrappers.scoring import engine, score
-from model_wrappers.scoring.proven import PROVEN
 
 TEXTS = ["The quick brown fox jumps over the lazy dog. " * 9, "", "Eat", "How do I boil an egg? " * 30]
 PAIRS = [(TEXTS[0], f" {word}") for word in ("fox", "dog", "quick brown", "egg")] + [("Eat", " well"), ("", "walk")]
@@ -78,7 +78,7 @@ def test_plans_are_let_go_when_they_take_too_much(make_model, monkeypatch):
 
 
 def test_what_is_not_proven_takes_lm_evals_path_and_says_so(make_model, monkeypatch, caplog):
-    monkeypatch.setattr("model_wrappers.scoring.proven.PROVEN", PROVEN - {"olmo"})
+    monkeypatch.setattr("model_wrappers.architectures.proven.PROVEN", PROVEN - {"olmo"})
     monkeypatch.setattr(score, "score", lambda *_: pytest.fail("scored by prefixes"))
     model = lm(make_model("olmo"))
     with caplog.at_level(logging.WARNING, "model_wrappers.scoring"):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from model_wrappers.scoring.proven import output_layer
+from model_wrappers.architectures.proven import output_layer
 from model_wrappers.training.loss import handing_out_states, target_loss
 
 

@@ -123,7 +123,7 @@ _LABELS = ("checkpoint", "family", "run", "tokens", "checkpoint_learning_rate", 
 
 def write_run(root, frame, documents, *, repo=None, study=None):
     from model_wrappers.identity import digest
-    from overtrain.store import Store
+    from overtrain.results.store import Store
 
     store = Store(root)
     store.prepare()

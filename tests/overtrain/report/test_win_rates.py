@@ -11,12 +11,12 @@ from judged_folder import TASK, write_judged
 
 from model_wrappers.errors import StoreError
 from overtrain.analysis.compare import compare
-from overtrain.analysis.frame import load_documents, load_runs, load_study
 from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
 from overtrain.report.build import report
 from overtrain.report.figures import benchmarks
 from overtrain.report.page import render
+from overtrain.results.frame import load_documents, load_runs, load_study
 
 BUDGETS = (1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
 LEVEL = {1_000_000: 30.0, 2_000_000: 40.0, 4_000_000: 60.0, 8_000_000: 50.0, 16_000_000: 45.0}

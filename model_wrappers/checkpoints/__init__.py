@@ -1,0 +1,1 @@
+"""Which weights a checkpoint is: where they lie, what they have seen, how they were initialised."""

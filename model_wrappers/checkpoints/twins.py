@@ -1,0 +1,48 @@
+"""Revisions that are called differently and hold the same weights.
+
+Of Pythia-2.8b more than half of the branches serve the weights of the last step, and three OLMo-2-7B revisions are
+byte-identical: a curve over such revisions is flat for the wrong reason. A study refuses them
+(`find_duplicates`); a single run, which sees one revision, is compared with the repository's
+``main`` and with what this machine has run before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model_wrappers.checkpoints.checkpoint import Checkpoint, cache_root
+from model_wrappers.checkpoints.fingerprints import recall, remember
+from model_wrappers.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["twins"]
+
+
+def twins(checkpoint: Checkpoint) -> list[str]:
+    """Return the other revisions of the repository that are known to hold the same weights; none for a local folder.
+
+    Raises:
+        CheckpointError: the checkpoint itself cannot be found.
+    """
+    if checkpoint.is_local or checkpoint.revision == checkpoint.sha():
+        return []
+    fingerprint = checkpoint.fingerprint()
+    place = f"{checkpoint.repo}/{checkpoint.subfolder}@"
+    known = {
+        key.removeprefix(place): entry["fingerprint"]
+        for key, entry in recall(_memory()).items()
+        if key.startswith(place) and isinstance(entry, dict) and "fingerprint" in entry
+    }
+    if checkpoint.revision != "main":
+        try:
+            known["main"] = Checkpoint(repo=checkpoint.repo, subfolder=checkpoint.subfolder).fingerprint()
+        except CheckpointError:  # offline, or a repository without weights on main: then nothing can be compared
+            known.pop("main", None)
+    remember(_memory(), place + checkpoint.revision, {"fingerprint": fingerprint})
+    return sorted(name for name, seen in known.items() if seen == fingerprint and name != checkpoint.revision)
+
+
+def _memory() -> Path:
+    return cache_root() / "revisions.json"

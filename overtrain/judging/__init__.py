@@ -1,0 +1,1 @@
+"""Pairs of answers become questions, verdicts and win rates."""

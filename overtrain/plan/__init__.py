@@ -1,0 +1,1 @@
+"""From a study to its cells: what is run, under which identity, at what cost."""

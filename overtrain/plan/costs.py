@@ -1,0 +1,172 @@
+"""Rough sizes of models, data sets and benchmarks, to say what a study will cost before it runs.
+
+Nothing here decides a result. Numbers marked (measured) were counted on samples of the rows, the others are published or
+our assumption; an estimate built on them is good to a factor of two.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from overtrain_tasks.alpaca_eval import TASK
+
+if TYPE_CHECKING:
+    from model_wrappers.modifications.base import Modification
+    from overtrain.plan.cells import Cell
+    from overtrain.study.study import Point
+
+__all__ = ["Machine", "evaluation_tokens", "generated_tokens", "machine_for", "parameters", "training_tokens"]
+
+_PARAMETERS = {
+    "allenai/OLMo-1B-hf": 1.18e9,
+    "allenai/OLMo-2-1124-7B": 7.30e9,
+    "LLM360/Amber": 6.74e9,
+}
+_ROWS = {  # rows, tokens per row with template; rows of tulu are those that the paper draws
+    "alpaca": (52_002, 110),  # (measured)
+    "anthropic_hh": (160_800, 200),  # (measured on harmless-base: 170)
+    "tulu": (200_000, 450),
+    "dolly": (15_011, 215),  # (measured)
+    "gsm8k": (7_473, 130),  # (measured)
+}
+_TASKS = {  # documents, tokens scored per document over all its choices, 5-shot, contexts not shared
+    "overtrain_arc_challenge": (1_172, 960),
+    "overtrain_arc_easy": (2_376, 840),
+    "overtrain_boolq": (3_270, 1_800),
+    "overtrain_copa": (100, 180),
+    "overtrain_hellaswag": (10_042, 1_440),
+    "overtrain_mmlu": (14_042, 2_320),
+    "overtrain_openbookqa": (500, 480),
+    "overtrain_piqa": (1_838, 420),
+    "overtrain_sciq": (1_000, 2_880),
+    "overtrain_winogrande": (1_267, 300),
+    "overtrain_c4": (5_000, 480),
+}
+_CORE8 = ("arc_challenge", "arc_easy", "piqa", "winogrande", "boolq", "copa", "sciq", "hellaswag")
+_GROUPS = {
+    "overtrain_core8": tuple(f"overtrain_{name}" for name in _CORE8),
+    "overtrain_ten": tuple(f"overtrain_{name}" for name in (*_CORE8, "openbookqa", "mmlu")),
+}
+_ANSWERS = (805, 400)  # instructions of AlpacaEval, tokens per answer (assumed)
+_BYTES_PER_TOKEN = 4.0
+_LADDER_TEXT_TOKENS = 128 * 600 / 1.9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an estimate of time assumes: operations and generated tokens per second in practice, and seconds per cell."""
+
+    name: str
+    flops: float
+    seconds_per_cell: float
+    assumption: str
+    generated_per_second: float
+
+
+_GPU = Machine(
+    "GPU",
+    3.5e14,
+    60.0,
+    "one H100 at 35% of its 989 TFLOP/s in bfloat16, and a minute per cell to load and save",
+    3e3,  # (assumed) batches of answers by transformers; vLLM is faster
+)
+_CORE = Machine(
+    "CPU core",
+    2e10,
+    1.0,
+    "tiny models at 20 GFLOP/s (measured with 25,000 parameters), and a second per cell",
+    3e3,  # (assumed)
+)
+
+
+def machine_for(sizes: list[float]) -> Machine:
+    """Return the machine to reckon with: a CPU core for models below ten million parameters."""
+    return _CORE if sizes and max(sizes) < 1e7 else _GPU
+
+
+def parameters(point: Point) -> float | None:
+    """Return the number of parameters: a ladder's exactly, a folder's by its files, a repository's by table or name."""
+    if point.ladder is not None:
+        r = point.ladder.recipe
+        return 2.0 * r.vocabulary * r.width + r.layers * (4 * r.width**2 + 3 * r.width * r.mlp)
+    if point.local:
+        folder = Path(point.repo) / point.subfolder
+        size = sum(f.stat().st_size for f in [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
+        return size / 4 or None
+    if point.repo in _PARAMETERS:
+        return _PARAMETERS[point.repo]
+    found = re.search(r"(\d+(?:\.\d+)?)([bm])(?![a-z])", point.repo.lower())
+    return float(found[1]) * {"b": 1e9, "m": 1e6}[found[2]] if found else None
+
+
+def training_tokens(modification: Modification) -> float | None:
+    """Return the tokens that a modification trains on, 0 if it trains none, None where nothing tells."""
+    data = getattr(modification, "data", None)
+    if data is None:
+        return 0.0
+    steps, longest = getattr(modification, "max_steps", None), modification.train_max_length  # type: ignore[attr-defined]
+    size = _rows(str(data))
+    per_row = min(longest, size[1]) if size else longest
+    batch = modification.train_batch_size  # type: ignore[attr-defined]
+    if steps is not None:
+        return float(steps * batch * per_row)
+    if size is None:
+        return None
+    limit = getattr(modification, "data_limit", None)
+    rows = min(size[0], limit) if limit else size[0]
+    return rows * (1 - modification.validation_fraction) * modification.epochs * per_row  # type: ignore[attr-defined]
+
+
+def _rows(data: str) -> tuple[float, float] | None:
+    """Return rows and tokens per row of a named set or a local file of lines."""
+    if data in _ROWS:
+        return _ROWS[data]
+    path = Path(data)
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    with path.open("rb") as handle:
+        lines = [len(line) for line in handle]
+    return len(lines), sum(lines) / max(1, len(lines)) / _BYTES_PER_TOKEN
+
+
+def evaluation_tokens(cell: Cell) -> tuple[float, list[str]]:
+    """Return the tokens that scoring a cell takes, and the tasks that nothing is known about."""
+    total, unknown = 0.0, []
+    for task in cell.tasks:
+        if task == "overtrain_text":
+            total += _text_tokens(cell)
+            continue
+        for name in _GROUPS.get(task, (task,)):
+            if name == TASK:
+                continue
+            if name not in _TASKS:
+                unknown.append(name)
+                continue
+            documents, tokens = _TASKS[name]
+            if name == "overtrain_c4":
+                documents = int(cell.evaluation.metadata.get("documents") or documents)
+            total += min(documents, cell.evaluation.limit or documents) * tokens
+    return total, unknown
+
+
+def generated_tokens(cell: Cell) -> float:
+    """Return the tokens that a cell generates; they take the time of their steps, not of their operations."""
+    documents, tokens = _ANSWERS
+    return float(min(documents, cell.evaluation.limit or documents) * tokens) if TASK in cell.tasks else 0.0
+
+
+def _text_tokens(cell: Cell) -> float:
+    path = Path(cell.evaluation.text_file or "")
+    if not path.is_file():
+        return _LADDER_TEXT_TOKENS
+    if cell.evaluation.limit and path.suffix == ".jsonl":
+        with path.open(encoding="utf-8") as handle:
+            texts = [
+                json.loads(line).get("text", "") for _, line in zip(range(cell.evaluation.limit), handle, strict=False)
+            ]
+        return sum(map(len, texts)) / _BYTES_PER_TOKEN
+    return path.stat().st_size / _BYTES_PER_TOKEN

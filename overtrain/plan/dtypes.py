@@ -1,0 +1,51 @@
+"""Which dtype ``dtype=auto`` will be, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import TYPE_CHECKING
+
+from model_wrappers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
+
+__all__ = ["evaluated_dtype"]
+
+_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+
+
+def evaluated_dtype(checkpoint: Checkpoint, wanted: str) -> str:
+    """Return the dtype that a checkpoint is evaluated in: ``wanted``, or for ``auto`` the one it says it has.
+
+    That is what ``config.json`` names, else, as transformers does, that of the first floating weight of the first file.
+
+    Raises:
+        ConfigError: it says nowhere.
+        CheckpointError: a file cannot be read.
+    """
+    if wanted != "auto":
+        return wanted
+    config = checkpoint.side_file("config.json")
+    if config is not None:
+        content = json.loads(config.read_text("utf-8"))
+        named = content.get("dtype") or content.get("torch_dtype")
+        if named:
+            return str(named).removeprefix("torch.")
+    first = min(checkpoint.weight_paths())
+    found = _first_dtype(first) if first.suffix == ".safetensors" else None
+    if found is None:
+        raise ConfigError(f"{checkpoint.location()}: nothing names a dtype; give evaluation: {{dtype: float32}}")
+    return found
+
+
+def _first_dtype(path: Path) -> str | None:
+    """Return the dtype of the first floating tensor of a safetensors file, from its header alone."""
+    with path.open("rb") as handle:
+        (size,) = struct.unpack("<Q", handle.read(8))
+        header = json.loads(handle.read(min(size, 100_000_000)))
+    tensors = [about["dtype"] for name, about in header.items() if name != "__metadata__"]
+    return next((_NAMES[t] for t in tensors if t in _NAMES), None)

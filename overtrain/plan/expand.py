@@ -1,0 +1,76 @@
+"""From a study to its cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.errors import ConfigError
+from overtrain.plan.cells import Cell, seeded
+from overtrain.plan.reference import reference_cell
+from overtrain.study.study import BASE
+from overtrain_tasks.alpaca_eval import TASK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from overtrain.study.study import Study
+
+__all__ = ["expand"]
+
+
+def expand(study: Study) -> list[Cell]:
+    """Return the cells of ``study``, checkpoint by checkpoint, its base cell first.
+
+    A modification at its neutral values is the identity: its cell is the base cell. Cells with the same key are one, the
+    first one's labels stay. A reference of AlpacaEval with a seed of its own comes last. Cells that are not tuned answer no
+    instructions, unless ``metadata`` names a template: there would be none to write the prompt with.
+
+    Raises:
+        ConfigError: without the instructions such cells have nothing left to measure.
+    """
+    cells: dict[str, Cell] = {}
+    for cell in _all(study):
+        cells.setdefault(cell.key, cell)
+    for cell in reference_cell(study, list(cells.values())):
+        cells.setdefault(cell.key, cell)
+    return list(cells.values())
+
+
+def _all(study: Study) -> Iterator[Cell]:
+    common: dict[str, Any] = {"evaluation": study.evaluation}
+    untuned = _untuned_tasks(study)
+    for point in study.points:
+        yield Cell(point=point, variant=BASE, tasks=untuned, **common)
+        for variant in study.variants:
+            for steps in variant.grid:
+                for seed in variant.seeds:
+                    own = tuple(seeded(m, seed) for m in steps if not m.is_neutral())
+                    if own:
+                        tasks = study.tasks if any(m.materialise for m in own) else untuned
+                        yield Cell(
+                            point=point, variant=variant.name, modifications=own, seed=seed, tasks=tasks, **common
+                        )
+        for tuned in study.tuned:
+            if tuned.base.spec() == point.spec():
+                yield Cell(
+                    point=tuned.point,
+                    variant=tuned.variant,
+                    seed=tuned.seed,
+                    base=tuned.base,
+                    fields=tuned.fields,
+                    tasks=study.tasks,
+                    **common,
+                )
+
+
+def _untuned_tasks(study: Study) -> tuple[str, ...]:
+    """Return what a cell measures that is not tuned."""
+    if study.evaluation.metadata.get("template"):
+        return study.tasks
+    left = tuple(task for task in study.tasks if task != TASK)
+    if not left:
+        raise ConfigError(
+            f"tasks: {TASK} alone leaves checkpoints that are not tuned with nothing to measure; add a task that they can "
+            "do, such as overtrain_text, or name a template for them: evaluation: {metadata: {template: alpaca}}"
+        )
+    return left

@@ -1,0 +1,78 @@
+"""Cheap signs that files have not changed: name, size and time of change instead of contents."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.identity import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
+    from overtrain.plan.cells import Cell
+
+__all__ = ["checkpoint_witness", "data_witness", "task_witness"]
+
+_WEIGHTS = (".safetensors", ".bin")
+_PACKAGES = ("lm_eval", "lm-eval-overtrain", "transformers", "datasets")
+_VARIABLES = ("OVERTRAIN_DATA", "OVERTRAIN_FEWSHOT_SPLIT")
+
+
+def checkpoint_witness(checkpoint: Checkpoint) -> str:
+    """Return a digest of the weights' fingerprint and of the files beside them (the commit, for a repository).
+
+    Raises:
+        CheckpointError: as `Checkpoint.fingerprint`.
+    """
+    beside: Any = checkpoint.sha()
+    if checkpoint.is_local:
+        folder = Path(checkpoint.location()) / checkpoint.subfolder
+        beside = _files(p for p in folder.iterdir() if p.is_file() and p.suffix not in _WEIGHTS)
+    return digest([checkpoint.fingerprint(), beside])
+
+
+def task_witness(cell: Cell, text_file: str | None) -> str:
+    """Return a digest of what decides a cell's requests: tasks, settings, task files, local rows, versions.
+
+    Rows on the hub have no witness here: they are read again when a cell is evaluated, and compared.
+    """
+    import overtrain_tasks
+
+    evaluation = cell.evaluation
+    folders = [overtrain_tasks.path(), evaluation.include_path, os.environ.get("OVERTRAIN_DATA")]
+    stamps = [_tree(Path(folder)) for folder in folders if folder]
+    text = _files([Path(text_file)]) if text_file else None
+    named = [os.environ.get(name) for name in _VARIABLES]
+    return digest([sorted(cell.tasks), evaluation.spec(), stamps, text, named, [version(p) for p in _PACKAGES]])
+
+
+def data_witness(cell: Cell) -> str:
+    """Return a digest of the local files that the cell's modifications read."""
+    root = os.environ.get("OVERTRAIN_DATA")
+    found = []
+    for modification in cell.modifications:
+        data = getattr(modification, "data", None)
+        if not isinstance(data, str):
+            continue
+        path = Path(data).expanduser()
+        if path.is_file():
+            found.append(_files([path]))
+        elif path.is_dir():
+            found.append(_tree(path))
+    return digest([found, _tree(Path(root)) if root else None, version("lm-eval-overtrain")])
+
+
+def _tree(folder: Path) -> list[Any]:
+    return _files(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
+
+
+def _files(paths: Iterable[Path]) -> list[Any]:
+    found = []
+    for path in sorted(paths):
+        status = path.stat()
+        found.append([str(path), status.st_size, status.st_mtime_ns])
+    return found

@@ -1,0 +1,267 @@
+"""The identity of every cell before it runs.
+
+Identities need the weights' hashes, the training rows and every request of every task. They are kept in ``.work/plan.json``
+of the study's folder together with cheap witnesses (sizes and times of files), so a study that is finished is recognised
+without reading any of that again. The file is a cache: delete it and it is made anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.checkpoints.checkpoint import Checkpoint
+from model_wrappers.errors import CheckpointError, OvertrainError
+from model_wrappers.identity import cell_id, digest, weights_id
+from model_wrappers.modifications.base import Modification
+from overtrain.plan.dtypes import evaluated_dtype
+from overtrain.plan.fingerprints import checkpoint_witness, data_witness, task_witness
+from overtrain.plan.jobs import Job, Plan, settings_of
+from overtrain.results.store import write_whole
+from overtrain.study.study import LADDER_TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from overtrain.plan.cells import Cell
+    from overtrain.study.study import Point
+
+__all__ = ["Planner"]
+
+
+class Planner:
+    """Computes the identities of a study's cells, or recalls them.
+
+    Args:
+        root: the study's folder.
+        file: the study's YAML file.
+        located: digest of a point's spec -> the point with its folder; a ladder's run that is not there is absent.
+        text_file: what ``text_file: ladder`` stands for.
+    """
+
+    def __init__(self, root: Path, file: Path, located: Mapping[str, Point], text_file: str | None) -> None:
+        self._root, self._file, self._text = root, file, text_file
+        self._places = {key: _Place(point) for key, point in located.items()}
+        self._path = root / ".work" / "plan.json"
+        self._recalled = _recall(self._path)
+        self._changed = False
+        self._rows: dict[str, tuple[dict[str, Any], set[str]]] = {}
+        self._signs: dict[tuple[str, ...], str] = {}
+        self._data: dict[tuple[Any, ...], str] = {}
+
+    def plan(self, cells: Sequence[Cell], *, compute: bool = True) -> Plan:
+        """Return a job per cell, one where several cells turn out to be the same weights and requests.
+
+        Args:
+            cells: of one study.
+            compute: work out what is not known; without it such cells are among the problems.
+
+        Raises:
+            CheckpointError: two checkpoints are the same weights.
+            OvertrainError: tasks or their rows are wrong; that concerns every cell.
+        """
+        jobs: dict[str, Job] = {}
+        problems: dict[str, str] = {}
+        sharing = _sharing(cells)
+        for cell in cells:
+            place = self._places.get(digest(cell.point.spec()))
+            requests = self._requests(cell, compute=compute) if place else None
+            if place is None or requests is None:
+                problems[cell.key] = "not planned yet"
+                continue
+            try:
+                weights = self._weights(cell, place, compute=compute)
+            except OvertrainError as error:
+                problems[cell.key] = str(error)
+                continue
+            if weights is None:
+                problems[cell.key] = "not planned yet"
+                continue
+            job = self._job(cell, place, requests, weights, share=sharing[digest(cell.point.spec())] > 1)
+            jobs.setdefault(job.cell_id, job)
+        if compute:
+            _refuse_duplicates(list(self._places.values()))
+        if self._changed:
+            used = set(self._signs.values())
+            self._recalled["requests"] = {s: r for s, r in self._recalled["requests"].items() if s in used}
+            write_whole(self._path, json.dumps(self._recalled).encode())
+        return Plan(list(jobs.values()), problems)
+
+    def _job(self, cell: Cell, place: _Place, requests: dict[str, str], weights: dict[str, Any], *, share: bool) -> Job:
+        return Job(
+            cell=cell,
+            point=place.point,
+            text_file=self._text_of(cell),
+            cell_id=cell_id(weights["weights_id"], requests, weights["dtype"]),
+            weights_id=weights["weights_id"],
+            tuned_id=weights["tuned_id"],
+            requests=requests,
+            sign=self._sign(cell),
+            dtype=weights["dtype"],
+            reuse_base=share and not _trained(cell),
+            root=self._root,
+            file=self._file,
+        )
+
+    def _text_of(self, cell: Cell) -> str | None:
+        given = cell.evaluation.text_file
+        return self._text if given == LADDER_TEXT else given
+
+    def _requests(self, cell: Cell, *, compute: bool) -> dict[str, str] | None:
+        text = self._text_of(cell)
+        sign = self._sign(cell)
+        known = self._recalled["requests"].get(sign)
+        if known is None and compute:
+            from overtrain.run.evaluate import session
+
+            known = session(cell.tasks, settings_of(cell, text), sign).requests
+            self._recalled["requests"][sign] = known
+            self._changed = True
+        return known
+
+    def _sign(self, cell: Cell) -> str:
+        """Return the witness of a cell's tasks: the same for every cell of a study that has the same tasks."""
+        if cell.tasks not in self._signs:
+            self._signs[cell.tasks] = task_witness(cell, self._text_of(cell))
+        return self._signs[cell.tasks]
+
+    def _weights(self, cell: Cell, place: _Place, *, compute: bool) -> dict[str, Any] | None:
+        """Return weights_id, tuned_id and dtype of a cell.
+
+        Raises:
+            OvertrainError: the checkpoint cannot be had, or its training data cannot be read.
+        """
+        names = tuple(getattr(m, "data", None) for m in cell.modifications)
+        if names not in self._data:
+            self._data[names] = data_witness(cell)
+        witness = digest([place.witness, self._data[names], cell.evaluation.dtype])
+        known = self._recalled["weights"].get(cell.key)
+        if known is not None and known["witness"] == witness:
+            return dict(known)
+        if not compute:
+            return None
+        steps: Any = [self._identity(m, place) for m in cell.modifications]
+        tokenizer = place.tokenizer if steps else None
+        trained = _trained(cell)
+        found = {
+            "witness": witness,
+            "weights_id": weights_id(place.checkpoint, steps, tokenizer),
+            "tuned_id": weights_id(place.checkpoint, steps[:trained], tokenizer) if trained else None,
+            "dtype": evaluated_dtype(place.checkpoint, cell.evaluation.dtype),
+        }
+        self._recalled["weights"][cell.key] = found
+        self._changed = True
+        return found
+
+    def _identity(self, modification: Modification, place: _Place) -> _Known:
+        """Return a modification's identity; rows that several cells train on are read and hashed once.
+
+        What reading the rows adds to the plain fields depends on `data_spec` and tokenizer alone. Would it not, the
+        identity that the model itself computes would differ, and the cell be refused.
+        """
+        spec = getattr(modification, "data_spec", None)
+        if spec is None:
+            return _Known(modification.identity(place.checkpoint, place.tokenizer))
+        plain = Modification.identity(modification, place.checkpoint, place.tokenizer)
+        key = digest([modification.name, dataclasses.asdict(spec()), place.vocabulary])
+        if key not in self._rows:
+            whole = modification.identity(place.checkpoint, place.tokenizer)
+            added = {name: value for name, value in whole.items() if name not in plain or plain[name] != value}
+            self._rows[key] = added, plain.keys() - whole.keys()
+        added, dropped = self._rows[key]
+        return _Known({name: value for name, value in plain.items() if name not in dropped} | added)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A modification whose identity has been computed: what `weights_id` asks of one."""
+
+    known: dict[str, Any]
+
+    def is_neutral(self) -> bool:
+        return False
+
+    def identity(self, *_: Any) -> dict[str, Any]:
+        return self.known
+
+
+class _Place:
+    """A checkpoint, and what is worked out about it once."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+        self._problem: OvertrainError | None = None
+
+    @functools.cached_property
+    def checkpoint(self) -> Checkpoint:
+        p = self.point
+        repo: str | Path = Path(p.repo) if p.local else p.repo
+        return Checkpoint(repo=repo, revision=p.revision, subfolder=p.subfolder, tokens=p.tokens)
+
+    @functools.cached_property
+    def _verified(self) -> str:
+        self.checkpoint.verify()
+        return checkpoint_witness(self.checkpoint)
+
+    @property
+    def witness(self) -> str:
+        """A digest that changes with the checkpoint's files; a failure is remembered, the hub is asked once."""
+        if self._problem is None:
+            try:
+                return self._verified
+            except OvertrainError as error:
+                self._problem = error
+        raise self._problem
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+
+    @functools.cached_property
+    def vocabulary(self) -> str:
+        names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
+        files = [self.checkpoint.side_file(name) for name in names]
+        return digest([None if file is None else file.read_bytes().hex() for file in files])
+
+
+def _trained(cell: Cell) -> int:
+    """Return how many leading steps end in weights that are kept in the cache."""
+    return max((i + 1 for i, m in enumerate(cell.modifications) if m.materialise), default=0)
+
+
+def _sharing(cells: Sequence[Cell]) -> dict[str, int]:
+    """Return how many cells of each checkpoint start from its base weights in memory."""
+    counts: dict[str, int] = {}
+    for cell in cells:
+        key = digest(cell.point.spec())
+        counts[key] = counts.get(key, 0) + (0 if _trained(cell) else 1)
+    return counts
+
+
+def _refuse_duplicates(places: Sequence[_Place]) -> None:
+    first: dict[str, Point] = {}
+    for place in places:
+        try:
+            place.witness  # noqa: B018  (that it can be had at all)
+        except OvertrainError:
+            continue
+        other = first.setdefault(place.checkpoint.fingerprint(), place.point)
+        if other is not place.point:
+            raise CheckpointError(
+                f"{other.label} and {place.point.label} are the same weights, byte by byte, so at least one of them is not "
+                "what its name says; remove one from the study"
+            )
+
+
+def _recall(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_bytes())
+        return {"requests": dict(found["requests"]), "weights": dict(found["weights"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"requests": {}, "weights": {}}

@@ -1,0 +1,1 @@
+"""A study's results in the forms that other tools read: one file per form."""

@@ -1,0 +1,1 @@
+"""Runs a study's cells and says how far it is."""

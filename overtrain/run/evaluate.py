@@ -1,0 +1,279 @@
+"""One cell in this process: lm-eval's own evaluation, with everything shared that cells have in common.
+
+A `Session` keeps the task manager, the tasks with their requests already built, the weights of the last base model and
+the description of the machine. What comes out is lm-eval's results JSON, as ``simple_evaluate`` would have put it together.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from model_wrappers.errors import ConfigError, DataError, close_match
+from model_wrappers.generation.options import GenerateOptions
+from model_wrappers.identity import RequestDigest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from overtrain.plan.jobs import Job
+    from overtrain.run.lm import HeldWeights
+
+__all__ = ["Outcome", "Session", "session"]
+
+SEEDS = (0, 1234, 1234, 1234)
+"""Of Python, numpy, torch and the few-shot sampler: lm-eval's defaults."""
+
+BOOTSTRAP = 1000
+"""Resamples for the standard error of metrics that have no closed form; those that are means have one."""
+
+
+class Outcome(NamedTuple):
+    """What one cell measured.
+
+    Attributes:
+        results: lm-eval's, without samples.
+        samples: lm-eval's, by task.
+        steps: fields, metrics and record of every modification, in order.
+        environment: the machine and the versions.
+        means: (task, metric) of what is a plain mean over documents.
+    """
+
+    results: dict[str, Any]
+    samples: dict[str, list[dict[str, Any]]]
+    steps: list[dict[str, Any]]
+    environment: dict[str, Any]
+    means: frozenset[tuple[str, str]]
+
+
+@functools.lru_cache(maxsize=4)
+def session(tasks: tuple[str, ...], settings: str, sign: str) -> Session:  # noqa: ARG001
+    """Return the process's session for ``tasks``; requests are built once, and again when the rows have changed.
+
+    Args:
+        tasks: names of tasks or groups.
+        settings: `Job.settings`.
+        sign: `Job.sign`.
+    """
+    import json
+
+    return Session(tasks, json.loads(settings))
+
+
+class Session:
+    """Tasks with their requests, and what else cells of one process share.
+
+    Args:
+        tasks: names of tasks or groups.
+        settings: see `Job.settings`.
+
+    Raises:
+        ConfigError: there is no such task.
+        DataError: evaluation rows are missing or malformed.
+    """
+
+    def __init__(self, tasks: tuple[str, ...], settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._loaded = _load(tasks, settings)
+        for name, task in self._loaded["tasks"].items():
+            _few_shot(task, settings["num_fewshot"])
+            _build_once(task, settings["limit"])
+            if settings["limit"] is None and not task.instances:
+                raise ConfigError(f"{name}: has no documents; name a task that has")
+        self._held: HeldWeights | None = None
+
+    @functools.cached_property
+    def requests(self) -> dict[str, str]:
+        """Task -> sha256 of everything that a model will be asked, as the model itself will compute it."""
+        digest = RequestDigest()
+        generated = GenerateOptions(generate_backend=self._settings.get("generate_backend", "hf")).request_kind
+        for task in self._loaded["tasks"].values():
+            for request in task.instances:
+                kind = generated if request.request_type == "generate_until" else request.request_type
+                digest.add(kind, [request])
+        return digest.by_task()
+
+    def evaluate(self, job: Job) -> Outcome:
+        """Load, modify and score the job's model.
+
+        Raises:
+            OvertrainError: as the model and the modification raise.
+            DataError: what was evaluated is not what the job said.
+        """
+        from lm_eval import evaluate
+
+        started = time.time()
+        _seed()
+        model = self._model(job)
+        results = evaluate(
+            model,
+            self._loaded,
+            limit=self._settings["limit"],
+            bootstrap_iters=BOOTSTRAP,
+            log_samples=True,
+        )
+        if results is None:  # not the first of several processes
+            return Outcome({}, {}, [], {}, frozenset())
+        samples = results.pop("samples")
+        results |= self._about(job, model, started)
+        _check(job, results["config"]["overtrain"])
+        means = {
+            (name, metric)
+            for name, task in self._loaded["tasks"].items()
+            for metric, function in task.aggregation().items()
+            if getattr(function, "__name__", "") == "mean"
+        }
+        steps = [step._asdict() for step in model.steps]
+        del model
+        _free()
+        return Outcome(dict(results), samples, steps, _environment(), frozenset(means))
+
+    def _model(self, job: Job) -> Any:
+        from overtrain.run.lm import CellLM, HeldWeights
+
+        if job.reuse_base and self._held is None:
+            self._held = HeldWeights()
+        where = {"revision": job.point.revision} if not job.point.local else {}
+        return CellLM(
+            pretrained=job.repo,
+            subfolder=job.point.subfolder,
+            tokens=job.point.tokens,
+            modifications=job.cell.modifications,
+            held=self._held if job.reuse_base else None,
+            dtype=self._settings["dtype"],
+            batch_size=job.cell.evaluation.batch_size,
+            device=job.cell.evaluation.device or _device(),
+            trust_remote_code=job.cell.evaluation.trust_remote_code,
+            generate_backend=job.cell.evaluation.generate_backend,
+            **where,
+        )
+
+    def _about(self, job: Job, model: Any, started: float) -> dict[str, Any]:
+        """Return what ``simple_evaluate`` adds to the results: model, settings, versions, tokenizer."""
+        from lm_eval.loggers.utils import add_tokenizer_info
+
+        evaluation = job.cell.evaluation
+        arguments = {"pretrained": job.repo, "revision": job.point.revision}
+        config: dict[str, Any] = {"model": "overtrain", "model_args": arguments}
+        config |= model.get_model_info()
+        config |= {
+            "batch_size": evaluation.batch_size,
+            "batch_sizes": list(model.batch_sizes.values()),
+            "device": str(model.device),
+            "use_cache": None,
+            "limit": evaluation.limit,
+            "bootstrap_iters": BOOTSTRAP,
+            "gen_kwargs": None,
+            "random_seed": SEEDS[0],
+            "numpy_seed": SEEDS[1],
+            "torch_seed": SEEDS[2],
+            "fewshot_seed": SEEDS[3],
+        }
+        about: dict[str, Any] = {"config": config, "date": started, **_environment()}
+        add_tokenizer_info(about, model)
+        return about
+
+
+def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+    """Return lm-eval's tasks and groups by name; its own tasks are indexed (5 s) only if one of them is asked for."""
+    import lm_eval.models  # noqa: F401  (fills lm-eval's own registry, which ours must not pre-empt)
+    from lm_eval.tasks import TaskManager
+
+    import overtrain_tasks
+
+    paths = [str(overtrain_tasks.path()), *([settings["include_path"]] if settings["include_path"] else [])]
+    metadata = dict(settings["metadata"])
+    if settings["text_file"]:
+        metadata["text_file"] = settings["text_file"]
+    manager = TaskManager(include_defaults=False, include_path=paths, metadata=metadata)
+    if any(task not in manager.all_tasks for task in tasks):
+        manager = TaskManager(include_path=paths, metadata=metadata)
+    for task in tasks:
+        if task not in manager.all_tasks:
+            raise ConfigError(
+                f"tasks: no task {task!r}{close_match(task, manager.all_tasks)}; `lm_eval ls tasks` and `overtrain tasks` "
+                "show what there is"
+            )
+    return manager.load(list(tasks))
+
+
+def _few_shot(task: Any, number: int | None) -> None:
+    """Set the number of few-shot examples as ``simple_evaluate`` does: a task that fixes 0 keeps it."""
+    own = task.get_config("num_fewshot")
+    if own is None or (number is not None and own != 0):
+        task.set_config(key="num_fewshot", value=number or 0)
+    task.set_fewshot_seed(seed=SEEDS[3])
+
+
+def _build_once(task: Any, limit: int | None) -> None:
+    """Build the task's requests now; what lm-eval calls before every evaluation then only clears the answers."""
+    from model_wrappers.processes import join, world
+
+    join()
+    rank, processes = world()
+    task.build_all_requests(limit=limit, rank=rank, world_size=processes)
+
+    def clear(**_: Any) -> None:
+        for request in task.instances:
+            request.resps = []
+            request.filtered_resps = {}
+
+    task.build_all_requests = clear
+
+
+def _check(job: Job, found: Mapping[str, Any]) -> None:
+    """Refuse results of anything but what the job names.
+
+    Raises:
+        DataError: weights, rows or dtype are not those that the cell was planned with.
+    """
+    if found["cell_id"] == job.cell_id:
+        return
+    pairs = {
+        "weights": (found["weights_id"], job.weights_id),
+        "requests": (found["requests_sha256"], job.requests),
+        "dtype": (found["dtype"], job.dtype),
+    }
+    changed = ", ".join(name for name, (one, other) in pairs.items() if one != other) or "the version of lm-eval"
+    raise DataError(
+        f"{job.cell.label}: {changed} changed between planning and evaluation, so the result belongs to no cell; run the "
+        "study again when nothing writes to its checkpoints and data"
+    )
+
+
+@functools.cache
+def _environment() -> dict[str, Any]:
+    """Return lm-eval's description of machine and versions; made once a process, because it forks ``pip list``."""
+    from lm_eval.loggers.utils import add_env_info, get_git_commit_hash
+
+    about: dict[str, Any] = {"git_hash": get_git_commit_hash()}
+    add_env_info(about)
+    return about
+
+
+def _seed() -> None:
+    import numpy as np
+    from lm_eval.utils import set_torch_seed
+
+    random.seed(SEEDS[0])
+    np.random.seed(SEEDS[1])  # noqa: NPY002  (the global one, as lm-eval seeds it)
+    set_torch_seed(SEEDS[2])
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _free() -> None:
+    """Give an accelerator's memory back before the next model comes."""
+    import torch
+
+    if torch.cuda.is_available():
+        import gc
+
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,150 @@
+"""How far a study is, from its folder alone: what the live table shows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from overtrain.common.progress import duration
+from overtrain.plan.expand import expand
+from overtrain.results.manifest import read_manifest
+from overtrain.results.store import Store
+from overtrain.run.ladders import missing_runs
+from overtrain.study.load import load_study
+from overtrain.study.study import Study
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from overtrain.results.store import CellState
+
+__all__ = ["StudyStatus", "VariantStatus", "status", "status_table"]
+
+_COUNTS = ("done", "failed", "running", "missing")
+
+
+@dataclass
+class VariantStatus:
+    """Counts of one variant's cells; ``seconds`` are those of the finished ones, in all."""
+
+    variant: str
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    missing: int = 0
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """All cells of the variant."""
+        return self.done + self.failed + self.running + self.missing
+
+
+@dataclass
+class StudyStatus:
+    """How far a study is.
+
+    Attributes:
+        study: its name.
+        root: its folder.
+        variants: counts per variant, in the study's order.
+        running: label of every cell that some process holds -> its log.
+        failed: label -> last line of the error.
+        problems: why cells cannot be evaluated: message -> how many.
+        to_pretrain: runs of ladders that are not there.
+        remaining: estimated seconds until every cell is done, at the pace so far; None if nothing tells.
+    """
+
+    study: str
+    root: Path
+    variants: list[VariantStatus]
+    running: dict[str, Path] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, int] = field(default_factory=dict)
+    to_pretrain: int = 0
+    remaining: float | None = None
+
+    def count(self, what: str) -> int:
+        """Return the cells that are ``done``, ``failed``, ``running`` or ``missing``."""
+        return sum(getattr(v, what) for v in self.variants)
+
+
+def status(study: Study | str | Path, runs_dir: str | Path = "runs") -> StudyStatus:
+    """Return how far ``study`` is; reads small files only and disturbs no sweep that is under way.
+
+    Raises:
+        ConfigError: the study is wrong.
+        StoreError: its folder is damaged.
+    """
+    known = study if isinstance(study, Study) else load_study(study)
+    root = Path(runs_dir) / known.name
+    store = Store(root)
+    manifest = read_manifest(root) or {"cells": [], "same": []}
+    entries = {entry["key"]: entry for entry in manifest["cells"]}
+    cells = [cell for cell in expand(known) if cell.key not in manifest["same"]]
+    found = StudyStatus(known.name, root, [VariantStatus(n) for n in dict.fromkeys(c.variant for c in cells)])
+    by_name = {v.variant: v for v in found.variants}
+    for cell in cells:
+        _note(found, by_name[cell.variant], cell.label, entries.get(cell.key), store)
+    found.to_pretrain = len(missing_runs(known.points, Path(runs_dir)))
+    found.remaining = _remaining(found)
+    return found
+
+
+def _note(found: StudyStatus, row: VariantStatus, label: str, entry: dict[str, Any] | None, store: Store) -> None:
+    """Count one cell."""
+    if entry is None or entry["cell_id"] is None:
+        row.missing += 1
+        problem = (entry or {}).get("problem")
+        if problem:
+            found.problems[problem] = found.problems.get(problem, 0) + 1
+        return
+    state: CellState = store.state(entry["cell_id"])
+    if state.status in {"done", "failed"}:
+        setattr(row, state.status, getattr(row, state.status) + 1)
+        row.seconds += state.seconds if state.status == "done" else 0.0
+        if state.status == "failed":
+            found.failed[label] = (state.reason.strip().splitlines() or [""])[-1]
+    elif store.claimed(entry["cell_id"]):
+        row.running += 1
+        found.running[label] = store.log(entry["cell_id"])
+    else:
+        row.missing += 1
+
+
+def _remaining(found: StudyStatus) -> float | None:
+    """Return the seconds that the rest will take: mean time of the same variant, else of all, over what runs at once."""
+    done = found.count("done")
+    if not done:
+        return None
+    overall = sum(v.seconds for v in found.variants) / done
+    work = sum((v.missing + v.running / 2) * (v.seconds / v.done if v.done else overall) for v in found.variants)
+    return work / max(1, found.count("running"))
+
+
+def status_table(found: StudyStatus) -> Table:
+    """Return the status as a table for a terminal, with the remaining time in its caption."""
+    from rich.table import Table
+
+    table = Table(title=f"{found.study}  {time.strftime('%H:%M:%S')}", caption=_caption(found))
+    table.add_column("variant")
+    for name in ("cells", *_COUNTS):
+        table.add_column(name, justify="right")
+    for v in found.variants:
+        table.add_row(v.variant, str(v.total), *(str(getattr(v, name)) for name in _COUNTS))
+    table.add_section()
+    table.add_row("all", str(sum(v.total for v in found.variants)), *(str(found.count(n)) for n in _COUNTS))
+    return table
+
+
+def _caption(found: StudyStatus) -> str:
+    lines = [f"{found.to_pretrain} runs of the ladder still to pre-train"] if found.to_pretrain else []
+    lines += [f"failed: {label}: {reason}" for label, reason in list(found.failed.items())[:5]]
+    lines += [f"{count} cells cannot be evaluated: {text}" for text, count in list(found.problems.items())[:5]]
+    if found.remaining is not None and (found.count("missing") or found.count("running")):
+        lines.append(
+            f"about {duration(found.remaining)} left at the pace of {max(1, found.count('running'))} at a time"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""The ``modifications`` section of a study's file: named variants, each an ordered list of steps over a grid.
+
+``noise: [{gaussian: {gamma: [0.1, 0.2]}}]``; one step needs no list; ``noise: {seeds: [0, 1], steps: [...]}`` has seeds of
+its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from model_wrappers.errors import OvertrainError, close_match
+from model_wrappers.modifications.base import registry
+from overtrain.study.study import BASE, Variant
+
+if TYPE_CHECKING:
+    from model_wrappers.modifications.base import Modification
+    from overtrain.study.yaml_lines import Reader
+
+__all__ = ["read_variants"]
+
+_LARGEST_GRID = 10_000
+_RESERVED = {BASE: "the unmodified checkpoint, which is always there", "training": "the task of training metrics"}
+
+
+def read_variants(reader: Reader, node: yaml.Node | None, seeds: tuple[int, ...], file: Path) -> tuple[Variant, ...]:
+    """Return the variants in the file's order."""
+    if node is None:
+        return ()
+    variants = []
+    for name, value in reader.mapping(node, "modifications").items():
+        if name in _RESERVED:
+            reader.problem(value, f"modifications: {name!r} is {_RESERVED[name]}; choose another name")
+            continue
+        variant = _variant(reader, name, value, seeds, file)
+        variants += [variant] if variant else []
+    return tuple(variants)
+
+
+def _variant(reader: Reader, name: str, node: yaml.Node, seeds: tuple[int, ...], file: Path) -> Variant | None:
+    keys = [str(k.value) for k, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    if "steps" in keys:
+        found = reader.mapping(node, name, ("seeds", "steps"))
+        seeds = reader.values(found.get("seeds"), f"{name}.seeds", int, seeds)
+        node = found["steps"]
+    elif isinstance(node, yaml.MappingNode):
+        node = yaml.SequenceNode("tag:yaml.org,2002:seq", [node], node.start_mark, node.end_mark)
+    steps = [_step(reader, name, item, file) for item in reader.items(node, name)]
+    if not steps or any(step is None for step in steps):
+        return None
+    whole = [step for step in steps if step is not None]
+    size = 1
+    for _, points, _ in whole:
+        size *= len(points)
+    if size > _LARGEST_GRID:
+        reader.problem(node, f"{name}: {size:,} points of the grid; at most {_LARGEST_GRID:,}, shorten a list")
+        return None
+    axes: dict[str, tuple[Any, ...]] = {}
+    for kind, _, own in whole:
+        for field, values in own.items():
+            axes[f"{kind}.{field}" if field in axes else field] = values
+    grid = tuple(itertools.product(*(points for _, points, _ in whole)))
+    return Variant(name=name, grid=grid, seeds=seeds, axes=axes)
+
+
+_Step = tuple[str, list["Modification"], dict[str, tuple[Any, ...]]]
+
+
+def _step(reader: Reader, variant: str, node: yaml.Node, file: Path) -> _Step | None:
+    """Return a step's name, the modification at every point of its grid, and the axes of that grid."""
+    if isinstance(node, yaml.ScalarNode):
+        kind, fields_node = str(node.value), None
+    elif isinstance(node, yaml.MappingNode) and len(node.value) == 1:
+        kind, fields_node = str(node.value[0][0].value), node.value[0][1]
+    else:
+        reader.problem(node, f"{variant}: every step must be one modification, such as 'gaussian: {{gamma: 0.1}}'")
+        return None
+    if kind not in registry():
+        known = list(registry())
+        reader.problem(
+            node, f"{variant}: no modification {kind!r}{close_match(kind, known)} (there: {', '.join(known)})"
+        )
+        return None
+    before = len(reader.problems)
+    axes = _axes(reader, f"{variant}.{kind}", registry()[kind], fields_node, file)
+    points = []
+    for combination in itertools.product(*axes.values()) if len(reader.problems) == before else ():
+        try:
+            points.append(registry()[kind].parse(dict(zip(axes, combination, strict=True))))
+        except OvertrainError as error:
+            reader.problem(node, f"{variant}.{kind}: {error}")
+    if len(reader.problems) > before:
+        return None
+    return kind, points, {field: values for field, values in axes.items() if len(values) > 1}
+
+
+def _axes(
+    reader: Reader, what: str, cls: type[Modification], node: yaml.Node | None, file: Path
+) -> dict[str, tuple[Any, ...]]:
+    """Return each given field's values, one where it is no axis."""
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        return {}
+    types = typing.get_type_hints(cls)
+    axes: dict[str, tuple[Any, ...]] = {}
+    for field, value in reader.mapping(node, what, tuple(cls.fields())).items():
+        if field == "seed" and isinstance(value, yaml.SequenceNode):
+            reader.problem(value, f"{what}: several seeds go under seeds:, of the study or of the variant")
+        else:
+            axes[field] = _axis(reader, field, value, types[field], file)
+    return axes
+
+
+def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path) -> tuple[Any, ...]:
+    """Return the values of a field: one, or one per item of a list, unless the field itself is a list."""
+    is_list = typing.get_origin(annotation) is tuple
+    if is_list:
+        nested = isinstance(node, yaml.SequenceNode) and any(isinstance(i, yaml.SequenceNode) for i in node.value)
+        nodes = node.value if nested else [node]
+    else:
+        nodes = reader.items(node, field) if isinstance(node, yaml.SequenceNode) else [node]
+    values = []
+    for item in nodes:
+        value = reader.value(item, field, annotation)
+        if field == "data" and isinstance(value, str):
+            value = _beside(value, item, file)
+        if value in values:
+            reader.problem(item, f"{field}: {value!r} is given twice; keep one")
+        values.append(value)
+    return tuple(values)
+
+
+def _beside(value: str, node: yaml.Node, file: Path) -> str:
+    """Return the path of a data file that lies beside the YAML file; anything else is left to the data loader."""
+    for place in (Path(node.start_mark.name).parent, file.parent):
+        if (place / value).is_file():
+            return str((place / value).resolve())
+    return value
