@@ -76,7 +76,8 @@ _VERDICTS = _Spec(
     "verdicts",
     "verdicts",
     "family line:curve endpoint:on metric verdict inflection:lowest_at minimum:95% first_rise:first_rise_after "
-    "rise:rise_T fall:fall_T critical p_rise:p_(rise) p_rise_holm:p_(Holm) n_seeds:seeds n_documents:documents n_runs:runs missing",
+    "rise:rise_T fall:fall_T critical p_rise:p_(rise) p_rise_holm:p_(Holm) n_seeds:seeds n_documents:documents "
+    "n_runs:runs missing",
     "T is the largest difference of an earlier and a later budget in units of its standard error; the critical value is the "
     "95% quantile of T when all budgets are equal, simulated for this design. Each verdict is a test of its own at 5%; the "
     "last p-value is adjusted for all curves together.",
