@@ -11,25 +11,22 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-import random
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["Modification", "Modified", "field", "isolated_generators", "registry"]
+__all__ = ["Modification", "Modified", "field", "registry"]
 
 
 class Modified(NamedTuple):
@@ -169,22 +166,3 @@ def registry() -> dict[str, type[Modification]]:
             if isinstance(value, type) and issubclass(value, Modification) and "name" in vars(value):
                 found[value.name] = value
     return dict(sorted(found.items()))
-
-
-@contextmanager
-def isolated_generators(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's global generators inside the block and restore all of them after it."""
-    import numpy as np
-    import torch
-
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global one is the point)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002

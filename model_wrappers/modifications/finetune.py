@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from model_wrappers.errors import ConfigError
-from model_wrappers.modifications.base import Modification, Modified, field, isolated_generators
+from model_wrappers.generators import isolated_generators
+from model_wrappers.modifications.base import Modification, Modified, field
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
