@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from overtrain.plan.costs import evaluation_tokens, generated_tokens, machine_for, parameters, training_tokens
 from overtrain.plan.expand import expand
-from overtrain.study.load import load_study
+from overtrain.plan.load import load_study
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ def main(file: str, runs: str, key: str, out: str) -> None:
         OvertrainError: as the cell raises.
     """
     from overtrain.plan.expand import expand
+    from overtrain.plan.load import load_study
     from overtrain.plan.planner import Planner
     from overtrain.run.cell import files_of
     from overtrain.run.evaluate import session
     from overtrain.run.ladders import held_out, locate
-    from overtrain.study.load import load_study
 
     study = load_study(file)
     cells = [cell for cell in expand(study) if cell.key == key]
