@@ -11,7 +11,7 @@ import yaml
 
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
-from model_wrappers.modifications.base import registry
+from model_wrappers.modifications.registry import registry
 from overtrain.study.modifications import field_types
 from overtrain.study.reader import child, is_null
 from overtrain.study.settings import LADDER_TEXT

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from model_wrappers.errors import OvertrainError, close_match
-from model_wrappers.modifications.base import registry
+from model_wrappers.modifications.registry import registry
 from overtrain.common.schema import keys
 from overtrain.study.forms import VariantForm
 from overtrain.study.reader import is_null
@@ -130,12 +130,20 @@ def _axes(
         if field == "seed" and isinstance(value, yaml.SequenceNode):
             reader.problem(value, f"{what}: several seeds go under seeds:, of the study or of the variant")
         else:
-            axes[field] = _axis(reader, field, value, types[field], file)
+            axes[field] = _axis(reader, field, value, types[field], file if field in cls.files() else None)
     return axes
 
 
-def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path) -> tuple[Any, ...]:
-    """Return the values of a field: one, or one per item of a list, unless the field itself is a list."""
+def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path | None) -> tuple[Any, ...]:
+    """Return the values of a field: one, or one per item of a list, unless the field itself is a list.
+
+    Args:
+        reader: collects the problems.
+        field: its name.
+        node: what the file gives.
+        annotation: the field's type.
+        file: the study's file if the field names files, which may lie beside it.
+    """
     is_list = typing.get_origin(annotation) is tuple
     if is_list:
         nested = isinstance(node, yaml.SequenceNode) and any(isinstance(i, yaml.SequenceNode) for i in node.value)
@@ -145,7 +153,7 @@ def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Pa
     values = []
     for item in nodes:
         value = reader.value(item, field, annotation)
-        if field == "data" and isinstance(value, str):
+        if file is not None and isinstance(value, str):
             value = _beside(value, item, file)
         if value in values:
             reader.problem(item, f"{field}: {value!r} is given twice; keep one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -125,13 +126,13 @@ reference: {checkpoint: 3_094_000_000_000, learning_rate: 1e-5, seed: 3}
         doc="a seed of the variant, or another one: that cell is then trained for its answers alone and is on no curve",
     )
     variant: str | None = key(None, doc="a variant of the study; the other variants keep their default reference")
-    fields: dict[str, Any] = key(
+    fields: Mapping[str, str | int | float | bool | None] = key(
         factory=dict, rest=True, doc="the value that this field of the modification has in the reference"
     )
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON data, the modification's fields beside the other keys."""
-        return {"checkpoint": self.checkpoint, "seed": self.seed, "variant": self.variant} | self.fields
+        return {"checkpoint": self.checkpoint, "seed": self.seed, "variant": self.variant, **self.fields}
 
 
 @dataclass(frozen=True, kw_only=True)
