@@ -6,7 +6,6 @@ weights. It is written under another name and renamed when whole, so a folder th
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -15,15 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from model_wrappers.errors import StoreError
+from model_wrappers.files import flush_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Entry", "WeightsCache", "writing"]
+__all__ = ["ELSEWHERE", "Entry", "WeightsCache"]
 
 META = "overtrain_weights.json"
+
+ELSEWHERE = (
+    "set OVERTRAIN_CACHE to a folder of your own on a larger disk (`overtrain cache list`, `overtrain cache prune`)"
+)
+"""What helps where the cache cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class WeightsCache:
         """Hold the id's lock, which the system releases if the process dies; yield False if not to be had at once."""
         from filelock import FileLock, Timeout
 
-        with writing(self.root):
+        with writing(self.root, elsewhere=ELSEWHERE):
             self.root.mkdir(parents=True, exist_ok=True)
         held = FileLock(self.root / f".{weights_id}.lock")
         try:
@@ -107,13 +111,13 @@ class WeightsCache:
         work = self.root / f".{weights_id}.work"
         fresh = self.root / f".{weights_id}.tmp"
         shutil.rmtree(fresh, ignore_errors=True)  # the lock is ours: whoever wrote it was killed
-        with writing(self.root):
+        with writing(self.root, elsewhere=ELSEWHERE):
             fresh.mkdir()
             work.mkdir(exist_ok=True)
             try:
                 meta = build(fresh, work)
                 (fresh / META).write_text(json.dumps(meta, indent=2, ensure_ascii=False), encoding="utf-8")
-                _flush(fresh)
+                flush_folder(fresh)
                 fresh.rename(self.root / weights_id)
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -151,32 +155,3 @@ class WeightsCache:
                     if free:
                         shutil.rmtree(left, ignore_errors=True)
         return removed
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or a missing permission inside the block into one clear `StoreError`."""
-    try:
-        yield
-    except Exception as error:
-        number = getattr(error, "errno", None)
-        text = str(error)  # safetensors raises its own error class, with the system's text inside
-        full = number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or any(
-            os.strerror(n) in text for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        )
-        if full:
-            raise StoreError(
-                f"cannot write under {folder}: {text}; free space there (`overtrain cache list`, `overtrain cache prune`)"
-                " or set OVERTRAIN_CACHE to a larger disk; nothing half-written was kept"
-            ) from error
-        if number in {errno.EACCES, errno.EROFS, errno.EPERM}:
-            raise StoreError(f"cannot write under {folder}: {text}; set OVERTRAIN_CACHE to a folder you own") from error
-        raise
-
-
-def _flush(folder: Path) -> None:
-    """Force every file of ``folder`` to the disk, so that the rename cannot outlive its contents."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())

@@ -8,8 +8,9 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model_wrappers.cache import Entry, WeightsCache, writing
+from model_wrappers.cache import ELSEWHERE, Entry, WeightsCache
 from model_wrappers.errors import StoreError
+from model_wrappers.files import writing
 from model_wrappers.identity import weights_id
 from model_wrappers.processes import world
 
@@ -86,7 +87,7 @@ def tuned_weights(
         model = _load(checkpoint, device, trust_remote_code)
         model, steps = apply_in_memory(model, tokenizer, checkpoint, modifications, work)
         if rank == 0:
-            with writing(folder):
+            with writing(folder, elsewhere=ELSEWHERE):
                 model.save_pretrained(folder, safe_serialization=True)
                 tokenizer.save_pretrained(folder)
         return {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.errors import StoreError
+from model_wrappers.files import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["sha256_of"]
 
@@ -61,18 +63,6 @@ def remember(memory: Path, key: str, entry: dict[str, Any]) -> None:
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{memory}.lock"):  # two processes that add entries at once must not lose one
-            _replace(memory, recall(memory) | {key: entry})
-    except OSError as error:
+            write_whole(memory, json.dumps(recall(memory) | {key: entry}, indent=1, sort_keys=True))
+    except (OSError, StoreError) as error:
         logger.warning("%s cannot be written (%s): weight files will be hashed again next time", memory, error)
-
-
-def _replace(memory: Path, known: dict[str, Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=memory.parent, prefix=f".{memory.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=1, sort_keys=True)
-        Path(temporary).replace(memory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from overtrain.results.store import writing
+from model_wrappers.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import JudgeError
-from overtrain.results.store import write_whole
+from model_wrappers.files import write_whole
 from overtrain_tasks.alpaca_eval import SATURATED, TASK
 from overtrain_tasks.alpaca_eval.judge import REASONS
 from overtrain_tasks.alpaca_eval.orders import shown_first

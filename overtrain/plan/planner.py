@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import CheckpointError, OvertrainError
+from model_wrappers.files import write_whole
 from model_wrappers.identity import cell_id, digest, weights_id
 from model_wrappers.modifications.base import Modification
 from overtrain.plan.dtypes import evaluated_dtype
 from overtrain.plan.fingerprints import checkpoint_witness, data_witness, task_witness
 from overtrain.plan.jobs import Job, Plan, settings_of
-from overtrain.results.store import write_whole
+from overtrain.plan.tasks import built_tasks
 from overtrain.study.study import LADDER_TEXT
 
 if TYPE_CHECKING:
@@ -116,9 +117,7 @@ class Planner:
         sign = self._sign(cell)
         known = self._recalled["requests"].get(sign)
         if known is None and compute:
-            from overtrain.run.evaluate import session
-
-            known = session(cell.tasks, settings_of(cell, text), sign).requests
+            known = built_tasks(cell.tasks, settings_of(cell, text), sign).requests
             self._recalled["requests"][sign] = known
             self._changed = True
         return known

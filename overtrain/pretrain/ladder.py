@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import DataError, StoreError
-from overtrain.common.files import whole_folder
+from model_wrappers.files import whole_folder
 from overtrain.common.pool import Pool, report
 from overtrain.pretrain.model import build, initial_std, initialise
 from overtrain.pretrain.prepared import MAXIMUM_EPOCHS, PreparedText

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import StoreError
-from overtrain.common.files import whole_folder
+from model_wrappers.files import whole_folder
 from overtrain.pretrain.text import collect
 from overtrain.pretrain.tokenizer import train_tokenizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from overtrain.common.files import whole_file
+from model_wrappers.files import write_whole
 from overtrain.report.assemble import Assembled, assemble
 from overtrain.report.figures import benchmarks, confounds, distance, fixed, matched, optima, shares, transitions, tuned
 from overtrain.report.files import FORMATS, clear, remember, save_figures, save_tables
@@ -90,5 +90,5 @@ def write(made: Assembled, frame: pd.DataFrame, out: Path, *, published: bool = 
     files += [f"tables/{name}.{kind}" for name in names for kind in ("csv", "parquet")]
     remember(out, files)
     page = out / "index.html"
-    whole_file(page, render(made, saved, names, with_published=published))
+    write_whole(page, render(made, saved, names, with_published=published))
     return page

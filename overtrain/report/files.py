@@ -8,7 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from overtrain.common.files import whole_file
+from model_wrappers.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> list[tuple[Drawin
                 memory = io.BytesIO()
                 undated = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else {}
                 drawing.figure.savefig(memory, format=kind, dpi=_DPI, metadata=undated)
-                whole_file(folder / f"{name}.{kind}", memory.getvalue())
+                write_whole(folder / f"{name}.{kind}", memory.getvalue())
                 svg = memory.getvalue().decode() if kind == "svg" else svg
             saved.append((drawing, name, svg))
     return saved
@@ -78,10 +78,10 @@ def save_tables(frames: Mapping[str, pd.DataFrame], folder: Path) -> list[str]:
     for name, frame in frames.items():
         if frame.empty:
             continue
-        whole_file(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_whole(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
         memory = io.BytesIO()
         _uniform(frame).to_parquet(memory, index=False)
-        whole_file(folder / f"{name}.parquet", memory.getvalue())
+        write_whole(folder / f"{name}.parquet", memory.getvalue())
         names.append(name)
     return names
 
@@ -108,4 +108,4 @@ def clear(out: Path) -> None:
 
 def remember(out: Path, files: Sequence[str]) -> None:
     """List the report's own files, for `clear`."""
-    whole_file(out / _MANIFEST, json.dumps({"files": sorted(files)}, indent=1) + "\n")
+    write_whole(out / _MANIFEST, json.dumps({"files": sorted(files)}, indent=1) + "\n")

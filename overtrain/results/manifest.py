@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import StoreError
+from model_wrappers.files import write_whole
 from overtrain.plan.reference import generates
-from overtrain.results.store import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,6 @@ as a result only if its name is the hash of what its ``spec.json`` says was eval
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -20,21 +19,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_wrappers.errors import StoreError
+from model_wrappers.files import flush_name, write_flushed, writing
 from model_wrappers.identity import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["FILES", "CellState", "Status", "Store", "write_whole", "writing"]
+__all__ = ["FILES", "CellState", "Status", "Store"]
 
 Status = Literal["done", "failed", "cancelled", "missing"]
 
 FILES = ("spec.json", "results.json", "metrics.json", "documents.parquet", "training_log.json", "environment.json")
 """What a finished cell holds, beside ``status.json``; ``samples_<task>.jsonl`` and ``log.txt`` may be there too."""
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR})
 
 
 @dataclass(frozen=True)
@@ -203,66 +200,15 @@ class Store:
             try:
                 fresh.mkdir(parents=True)
                 for name, content in files.items():
-                    _write(fresh / name, content)
-                _write(fresh / "status.json", json.dumps(about, indent=1).encode())
+                    write_flushed(fresh / name, content)
+                write_flushed(fresh / "status.json", json.dumps(about, indent=1).encode())
                 final = self.folder(cell_id)
                 if final.exists():
                     final.rename(self.root / f".{cell_id}.old.{uuid.uuid4().hex[:8]}")
                 fresh.rename(final)
-                _flush_folder(self.root)
+                flush_name(self.root)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
                 for old in self.root.glob(f".{cell_id}.old.*"):
                     shutil.rmtree(old, ignore_errors=True)
         self.log(cell_id).unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name and rename it when it is on the disk.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with writing(path.parent):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(fresh, content)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or a missing permission inside the block into one clear `StoreError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreError(
-                f"cannot write under {folder}: {error}; free space there or give another folder with --runs, then run the "
-                "same command again (what is finished is kept, nothing half-written is)"
-            ) from error
-        if error.errno in _FORBIDDEN:
-            raise StoreError(f"cannot write under {folder}: {error}; give a folder of your own with --runs") from error
-        raise
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Force the rename to the disk, where the system can do that for folders."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,7 +1,7 @@
 """One cell in this process: lm-eval's own evaluation, with everything shared that cells have in common.
 
-A `Session` keeps the task manager, the tasks with their requests already built, the weights of the last base model and
-the description of the machine. What comes out is lm-eval's results JSON, as ``simple_evaluate`` would have put it together.
+A `Session` keeps the tasks with their requests already built, and the weights of the last base model. What comes out is
+lm-eval's results JSON, as ``simple_evaluate`` would have put it together.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model_wrappers.errors import ConfigError, DataError, close_match
-from model_wrappers.generation.options import GenerateOptions
-from model_wrappers.identity import RequestDigest
+from model_wrappers.errors import DataError
+from overtrain.plan.tasks import SEEDS, built_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from overtrain.plan.jobs import Job
+    from overtrain.plan.tasks import BuiltTasks
     from overtrain.run.lm import HeldWeights
 
 __all__ = ["Outcome", "Session", "session"]
-
-SEEDS = (0, 1234, 1234, 1234)
-"""Of Python, numpy, torch and the few-shot sampler: lm-eval's defaults."""
 
 BOOTSTRAP = 1000
 """Resamples for the standard error of metrics that have no closed form; those that are means have one."""
@@ -49,51 +46,26 @@ class Outcome(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def session(tasks: tuple[str, ...], settings: str, sign: str) -> Session:  # noqa: ARG001
-    """Return the process's session for ``tasks``; requests are built once, and again when the rows have changed.
+def session(tasks: tuple[str, ...], settings: str, sign: str) -> Session:
+    """Return the process's session for ``tasks``.
 
     Args:
         tasks: names of tasks or groups.
         settings: `Job.settings`.
         sign: `Job.sign`.
-    """
-    import json
 
-    return Session(tasks, json.loads(settings))
+    Raises:
+        OvertrainError: as `built_tasks`.
+    """
+    return Session(built_tasks(tasks, settings, sign))
 
 
 class Session:
-    """Tasks with their requests, and what else cells of one process share.
+    """Tasks with their requests, and what else cells of one process share."""
 
-    Args:
-        tasks: names of tasks or groups.
-        settings: see `Job.settings`.
-
-    Raises:
-        ConfigError: there is no such task.
-        DataError: evaluation rows are missing or malformed.
-    """
-
-    def __init__(self, tasks: tuple[str, ...], settings: Mapping[str, Any]) -> None:
-        self._settings = settings
-        self._loaded = _load(tasks, settings)
-        for name, task in self._loaded["tasks"].items():
-            _few_shot(task, settings["num_fewshot"])
-            _build_once(task, settings["limit"])
-            if settings["limit"] is None and not task.instances:
-                raise ConfigError(f"{name}: has no documents; name a task that has")
+    def __init__(self, built: BuiltTasks) -> None:
+        self._built = built
         self._held: HeldWeights | None = None
-
-    @functools.cached_property
-    def requests(self) -> dict[str, str]:
-        """Task -> sha256 of everything that a model will be asked, as the model itself will compute it."""
-        digest = RequestDigest()
-        generated = GenerateOptions(generate_backend=self._settings.get("generate_backend", "hf")).request_kind
-        for task in self._loaded["tasks"].values():
-            for request in task.instances:
-                kind = generated if request.request_type == "generate_until" else request.request_type
-                digest.add(kind, [request])
-        return digest.by_task()
 
     def evaluate(self, job: Job) -> Outcome:
         """Load, modify and score the job's model.
@@ -109,8 +81,8 @@ class Session:
         model = self._model(job)
         results = evaluate(
             model,
-            self._loaded,
-            limit=self._settings["limit"],
+            self._built.loaded,
+            limit=self._built.settings["limit"],
             bootstrap_iters=BOOTSTRAP,
             log_samples=True,
         )
@@ -121,7 +93,7 @@ class Session:
         _check(job, results["config"]["overtrain"])
         means = {
             (name, metric)
-            for name, task in self._loaded["tasks"].items()
+            for name, task in self._built.loaded["tasks"].items()
             for metric, function in task.aggregation().items()
             if getattr(function, "__name__", "") == "mean"
         }
@@ -142,7 +114,7 @@ class Session:
             tokens=job.point.tokens,
             modifications=job.cell.modifications,
             held=self._held if job.reuse_base else None,
-            dtype=self._settings["dtype"],
+            dtype=self._built.settings["dtype"],
             batch_size=job.cell.evaluation.batch_size,
             device=job.cell.evaluation.device or _device(),
             trust_remote_code=job.cell.evaluation.trust_remote_code,
@@ -174,53 +146,6 @@ class Session:
         about: dict[str, Any] = {"config": config, "date": started, **_environment()}
         add_tokenizer_info(about, model)
         return about
-
-
-def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
-    """Return lm-eval's tasks and groups by name; its own tasks are indexed (5 s) only if one of them is asked for."""
-    import lm_eval.models  # noqa: F401  (fills lm-eval's own registry, which ours must not pre-empt)
-    from lm_eval.tasks import TaskManager
-
-    import overtrain_tasks
-
-    paths = [str(overtrain_tasks.path()), *([settings["include_path"]] if settings["include_path"] else [])]
-    metadata = dict(settings["metadata"])
-    if settings["text_file"]:
-        metadata["text_file"] = settings["text_file"]
-    manager = TaskManager(include_defaults=False, include_path=paths, metadata=metadata)
-    if any(task not in manager.all_tasks for task in tasks):
-        manager = TaskManager(include_path=paths, metadata=metadata)
-    for task in tasks:
-        if task not in manager.all_tasks:
-            raise ConfigError(
-                f"tasks: no task {task!r}{close_match(task, manager.all_tasks)}; `lm_eval ls tasks` and `overtrain tasks` "
-                "show what there is"
-            )
-    return manager.load(list(tasks))
-
-
-def _few_shot(task: Any, number: int | None) -> None:
-    """Set the number of few-shot examples as ``simple_evaluate`` does: a task that fixes 0 keeps it."""
-    own = task.get_config("num_fewshot")
-    if own is None or (number is not None and own != 0):
-        task.set_config(key="num_fewshot", value=number or 0)
-    task.set_fewshot_seed(seed=SEEDS[3])
-
-
-def _build_once(task: Any, limit: int | None) -> None:
-    """Build the task's requests now; what lm-eval calls before every evaluation then only clears the answers."""
-    from model_wrappers.processes import join, world
-
-    join()
-    rank, processes = world()
-    task.build_all_requests(limit=limit, rank=rank, world_size=processes)
-
-    def clear(**_: Any) -> None:
-        for request in task.instances:
-            request.resps = []
-            request.filtered_resps = {}
-
-    task.build_all_requests = clear
 
 
 def _check(job: Job, found: Mapping[str, Any]) -> None:

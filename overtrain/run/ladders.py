@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_wrappers.files import writing
 from model_wrappers.identity import digest
-from overtrain.results.store import writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

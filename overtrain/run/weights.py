@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from model_wrappers.cache import WeightsCache
+from model_wrappers.files import write_whole
 from overtrain.results.metrics import TRAINING
-from overtrain.results.store import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import StoreError
-from overtrain.common.files import whole_file
+from model_wrappers.files import write_whole
 from overtrain.report.files import slug
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -63,8 +63,8 @@ def write_alpaca_eval(run_folder: Path, out: Path) -> int:
             _json(where / "annotations.json", rows)
             table[name] = leaderboard_row([r["preference"] for r in rows], [r["output"] for r in answers.values()])
             written += 1
-        whole_file(folder / "leaderboard.csv", _leaderboard(table))
-    whole_file(
+        write_whole(folder / "leaderboard.csv", _leaderboard(table))
+    write_whole(
         out / "evaluator" / "configs.yaml", _evaluator(str(scores["judge"]["model"]), str(installed_template()[0]))
     )
     return written
@@ -185,4 +185,4 @@ def _evaluator(model: str, template: str) -> str:
 
 
 def _json(path: Path, content: Any) -> None:
-    whole_file(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_wrappers.errors import ConfigError, StoreError
-from overtrain.common.files import whole_file
+from model_wrappers.files import write_whole
 from overtrain.report.files import slug
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def export(run_folder: Path, out: Path | None = None, *, form: Form, organizatio
     written = 0
     for cell in _finished(run_folder):
         path, content = record(cell, organization) if form == "every_eval_ever" else results(cell)
-        whole_file(folder / path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(folder / path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         written += 1
     if not written:
         raise StoreError(f"{run_folder} has no finished cell; run `overtrain sweep` first, then export")

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from model_wrappers.errors import ConfigError, DataError, StoreError
-from overtrain.common.files import whole_file, whole_folder
+from model_wrappers.files import whole_folder, write_whole
 from overtrain.pretrain import prepared as prepared_module
 from overtrain.pretrain.ladder import finished, pretrain, train_run
 from overtrain.pretrain.model import build, initial_std, initialise
@@ -206,7 +206,7 @@ def test_folders_are_whole_or_absent(tmp_path):
     with whole_folder(tmp_path / "folder") as fresh:
         (fresh / "file").write_text("second")
     assert (tmp_path / "folder" / "file").read_text() == "first"
-    whole_file(tmp_path / "new" / "file", "text")
+    write_whole(tmp_path / "new" / "file", "text")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
 
 

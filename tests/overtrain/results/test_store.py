@@ -15,8 +15,9 @@ import time
 import pytest
 
 from model_wrappers.errors import StoreError
+from model_wrappers.files import write_whole
 from model_wrappers.identity import digest
-from overtrain.results.store import FILES, Store, write_whole
+from overtrain.results.store import FILES, Store
 
 IDENTITY = {"weights": "w", "tasks": {"t": "r"}, "dtype": "float32", "lm_eval": "0"}
 CELL = digest(IDENTITY)
@@ -163,7 +164,7 @@ def test_a_full_disk_is_one_error_and_nothing_done_is_lost(store):
 
 def test_a_folder_that_is_no_folder_is_a_clear_error(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(StoreError, match="give a folder of your own with --runs"):
+    with pytest.raises(StoreError, match="give another folder with --runs"):
         Store(tmp_path / "runs" / "study").prepare()
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from model_wrappers.modifications.gaussian import Gaussian
 from model_wrappers.scoring import engine
+from overtrain.plan import tasks
 from overtrain.results.store import Store
-from overtrain.run import evaluate
 from overtrain.run.lm import CellLM, HeldWeights
 from overtrain.run.sweep import run
 
@@ -137,7 +137,7 @@ def test_a_study_plans_once_and_compares_once(make_model, tmp_path, monkeypatch)
     counted(engine, "encode")
     counted(engine, "score")
     counted(engine.PrefixScorer, "_difference")
-    counted(evaluate, "_build_once")
+    counted(tasks, "_build_once")
     study = write_study(tmp_path, make_model("olmo", seed=0), make_model("olmo", seed=1), STUDY)
     summary = run(study, tmp_path / "runs")
     cells = 2 * (1 + len(COPIES))

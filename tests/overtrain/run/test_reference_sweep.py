@@ -49,7 +49,7 @@ def test_the_plan_of_every_set_of_tasks_is_recalled(study, monkeypatch):
     path, _, runs = study
     monkeypatch.setenv("OVERTRAIN_CACHE", str(path.parent / "cache"))
     monkeypatch.setenv("OVERTRAIN_DATA", str(path.parent / "data"))
-    monkeypatch.setattr("overtrain.run.evaluate.session", lambda *_: pytest.fail("requests were built again"))
+    monkeypatch.setattr("overtrain.plan.planner.built_tasks", lambda *_: pytest.fail("requests were built again"))
     again = run(path, runs)
     assert (again.ran, again.done) == (0, CELLS + 1)
     kept = json.loads((runs / "tiny" / ".work" / "plan.json").read_text())["requests"]

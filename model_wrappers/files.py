@@ -1,0 +1,138 @@
+"""Files and folders that are either whole or not there, and one clear message where the disk says no.
+
+Everything that this project keeps (weights, results, reports, remembered hashes) is written here: under another name
+beside its place, forced to the disk, then renamed. A killed process leaves at most a temporary name behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+from model_wrappers.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["flush_folder", "flush_name", "whole_folder", "write_flushed", "write_whole", "writing"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR})
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file (text as UTF-8) under another name and rename it when it is on the disk; its folder is made.
+
+    Raises:
+        StoreError: it cannot be written; an earlier file of that name stays as it was.
+    """
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with writing(path.parent):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_flushed(fresh, content.encode() if isinstance(content, str) else content)
+            fresh.replace(path)
+            flush_name(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``final`` to fill; it takes that name when the block ends, or goes if it raises.
+
+    What a killed process left under its temporary name is removed first. If ``final`` appeared meanwhile, written by
+    another process from the same inputs, that one stays.
+
+    Raises:
+        OSError: it cannot be written; put it inside `writing` for a clear message.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in final.parent.glob(f".{final.name}.*.tmp"):
+        if not _alive(abandoned.name.split(".")[-2]):
+            shutil.rmtree(abandoned, ignore_errors=True)
+    fresh = final.parent / f".{final.name}.{os.getpid()}.tmp"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        yield fresh
+        flush_folder(fresh)
+        if not final.exists():
+            fresh.rename(final)
+            flush_name(final.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path, *, elsewhere: str = "give another folder with --runs") -> Iterator[None]:
+    """Turn a full disk, a quota or a missing permission inside the block into one clear `StoreError`.
+
+    Args:
+        folder: where the block writes.
+        elsewhere: the remedy: how to write to another place.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written. Other exceptions pass unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        text = str(error)  # safetensors raises its own error class, with the system's text inside
+        if number in _FULL or any(os.strerror(n) in text for n in _FULL):
+            raise StoreError(
+                f"cannot write under {folder}: {text}; free space there or {elsewhere}, then run the same command again "
+                "(what is finished is kept, nothing half-written is)"
+            ) from error
+        if isinstance(error, OSError) and number in _FORBIDDEN:
+            raise StoreError(f"cannot write under {folder}: {text}; {elsewhere}") from error
+        raise
+
+
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file in place and force it to the disk; for files inside a folder that is renamed when whole."""
+    with path.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Force every file of ``folder`` to the disk, so that a rename of the folder cannot outlive its contents."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    flush_name(folder)
+
+
+def flush_name(folder: Path) -> None:
+    """Force a rename inside ``folder`` to the disk, where the system can do that for folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
