@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import StoreError
-from overtrain.results.store import writing
+from model_wrappers.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from overtrain.plan.jobs import Job
     from overtrain.run.evaluate import Outcome
 
-__all__ = ["as_json", "as_parquet", "files_of", "measure"]
+__all__ = ["as_json", "as_parquet", "evaluate", "files_of", "measure"]
 
 
 def measure(job: Job) -> dict[str, bytes]:
@@ -20,10 +20,18 @@ def measure(job: Job) -> dict[str, bytes]:
     Raises:
         OvertrainError: as the model, its modifications and the tasks raise.
     """
+    return files_of(evaluate(job), samples=job.cell.evaluation.samples)
+
+
+def evaluate(job: Job) -> Outcome:
+    """Evaluate the cell of ``job``; of several processes under torchrun, the first one's outcome alone has results.
+
+    Raises:
+        OvertrainError: as the model, its modifications and the tasks raise.
+    """
     from overtrain.run.evaluate import session
 
-    outcome = session(job.cell.tasks, job.settings, job.sign).evaluate(job)
-    return files_of(outcome, samples=job.cell.evaluation.samples)
+    return session(job.cell.tasks, job.settings, job.sign).evaluate(job)
 
 
 def files_of(outcome: Outcome, *, samples: bool) -> dict[str, bytes]:

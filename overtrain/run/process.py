@@ -19,11 +19,12 @@ def main(job_file: str, out: str) -> None:
         OvertrainError: as the cell raises.
     """
     from overtrain.run.job_file import read_job
-    from overtrain.run.measure import measure
+    from overtrain.run.measure import evaluate, files_of
 
-    files = measure(read_job(Path(job_file)))
-    if int(os.environ.get("RANK", "0")) == 0:
-        for name, content in files.items():
+    job = read_job(Path(job_file))
+    outcome = evaluate(job)
+    if int(os.environ.get("RANK", "0")) == 0:  # the other processes have no results, only their share of the work
+        for name, content in files_of(outcome, samples=job.cell.evaluation.samples).items():
             (Path(out) / name).write_bytes(content)
     end()
 
