@@ -163,7 +163,10 @@ def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Pa
 
 def _beside(value: str, node: yaml.Node, file: Path) -> str:
     """Return the path of a data file that lies beside the YAML file; anything else is left to the data loader."""
-    for place in (Path(node.start_mark.name).parent, file.parent):
-        if (place / value).is_file():
-            return str((place / value).resolve())
+    try:
+        for place in (Path(node.start_mark.name).parent, file.parent):
+            if (place / value).is_file():
+                return str((place / value).resolve())
+    except OSError:  # too long for a path
+        pass
     return value
