@@ -186,6 +186,17 @@ class Modification(ABC):
         """
         return {name: _content_sha256(getattr(self, name)) for name in self.files()}
 
+    def other_checkpoints(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:  # noqa: ARG002
+        """Return the checkpoints that it reads beside the one it is applied to; ``weights_id`` contains what they are.
+
+        Args:
+            checkpoint: what it is applied to.
+
+        Raises:
+            CheckpointError: one of them cannot be found.
+        """
+        return ()
+
     def missing_files(self) -> list[str]:
         """Return a message for every file that a field names and that is not there; nothing is downloaded.
 
@@ -221,7 +232,7 @@ class Modification(ABC):
 
     def identity(
         self,
-        checkpoint: Checkpoint,  # noqa: ARG002
+        checkpoint: Checkpoint,
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -233,7 +244,8 @@ class Modification(ABC):
             content: of `content`, where the caller has it already.
         """
         read = self.content(tokenizer) if content is None else dict(content)
-        return {"modification": self.name} | self.asked_for() | read
+        others = [other.identity() for other in self.other_checkpoints(checkpoint)]
+        return {"modification": self.name} | self.asked_for() | read | ({"other_checkpoints": others} if others else {})
 
     def asked_for(self) -> dict[str, Any]:
         """Return the fields that determine the outcome; the seed is left out where nothing is random."""
