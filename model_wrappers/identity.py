@@ -102,7 +102,11 @@ def score_arguments(given: Mapping[str, Any], host: type) -> dict[str, Any]:
         if name in WHERE_AND_HOW_FAST or (name in defaults and value == defaults[name]):
             continue
         found[name] = (
-            content_digest(Path(str(value))) if name in _FOLDERS else value if isinstance(value, (int, float)) else str(value)
+            content_digest(Path(str(value)))
+            if name in _FOLDERS
+            else value
+            if isinstance(value, (int, float))
+            else str(value)
         )
     return found
 

@@ -13,7 +13,7 @@ from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.checkpoints.fingerprints import sha256_of
 from model_wrappers.checkpoints.hub import fetch, snapshot
 from model_wrappers.coerce import coerce
-from model_wrappers.errors import CheckpointError, ConfigError
+from model_wrappers.errors import CheckpointError, ConfigError, OvertrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -335,7 +335,7 @@ def find_duplicates(checkpoints: Iterable[Checkpoint]) -> list[tuple[Checkpoint,
     return pairs
 
 
-def load_error(error: Exception, checkpoint: Checkpoint) -> CheckpointError | None:
+def load_error(error: Exception, checkpoint: Checkpoint) -> OvertrainError | None:
     """Return what an exception of ``from_pretrained`` means to a user, or None where its own message will do.
 
     ``.bin`` files are read with ``weights_only=True``, so a pickle that holds anything but tensors is refused before
@@ -351,6 +351,15 @@ def load_error(error: Exception, checkpoint: Checkpoint) -> CheckpointError | No
             f"tensors{f' ({reason.strip()})' if reason else ''}; use a revision with safetensors, or convert them "
             "where you trust them"
         )
+    if isinstance(error, TypeError):
+        unknown = next(
+            (key for key, _ in checkpoint.overrides if f"unexpected keyword argument {key!r}" in str(error)), None
+        )
+        if unknown is not None:
+            return ConfigError(
+                f"{unknown}={dict(checkpoint.overrides)[unknown]!r}: stands in config.json, but transformers takes it under "
+                "another name there and not as an argument; change config.json in a copy of the checkpoint"
+            )
     if isinstance(error, (SafetensorError, EOFError)):
         return CheckpointError(f"the weights of {place} are damaged ({error}); download or copy them again")
     return None

@@ -22,9 +22,10 @@ __all__ = ["read_manifest", "refused", "write_manifest"]
 
 _NAME = "study.json"
 _PARTS = {
-    "weights": "weights or training data",
+    "weights": "weights, configuration or training data",
     "tasks": "evaluation rows or tasks",
     "dtype": "dtype",
+    "tokenizer": "the tokenizer",
     "lm_eval": "the version of lm-eval",
 }
 
