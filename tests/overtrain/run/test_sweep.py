@@ -14,6 +14,7 @@ from overtrain_tiny import CELLS, write_study
 
 from model_wrappers.cache import WeightsCache
 from model_wrappers.errors import CheckpointError, ConfigError, StoreError
+from overtrain.plan.load import load_study
 from overtrain.results.frame import load_documents, load_runs
 from overtrain.results.manifest import read_manifest
 from overtrain.results.store import Store
@@ -21,7 +22,6 @@ from overtrain.run import cell as work
 from overtrain.run import evaluate
 from overtrain.run.status import status, status_table
 from overtrain.run.sweep import run
-from overtrain.study.load import load_study
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_ctrl_c_stores_the_cell_as_cancelled_and_a_rerun_goes_on(study, runs, mo
 
 def test_a_full_disk_stops_the_sweep_and_keeps_what_is_done(study, runs, monkeypatch):
     """A limit on file sizes makes the system refuse the write half-way, as a full disk does."""
-    real, calls = work._files, []
+    real, calls = work.measure, []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def files(job):
@@ -259,7 +259,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_done(study, runs, monkeyp
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(work, "_files", files)
+            patch.setattr(work, "measure", files)
             with pytest.raises(StoreError, match="what is finished is kept"):
                 run(study, runs, only=["base", "noise"])
     finally:
