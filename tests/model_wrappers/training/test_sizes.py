@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from model_wrappers.modifications.finetune import FineTune
@@ -27,7 +29,7 @@ def test_tokens_of_a_local_file_are_rows_less_validation_times_epochs(rows):
 def test_a_file_that_grew_is_counted_again(rows):
     tuning = Lora(data=rows, learning_rate=1e-5, lora_rank=1, validation_fraction=0)
     before = tuning.cost(None).tokens
-    with open(rows, "a") as handle:
+    with Path(rows).open("a") as handle:
         handle.write(("x" * 39 + "\n") * 10)
     assert tuning.cost(None).tokens == 2 * before
 
