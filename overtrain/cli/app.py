@@ -159,7 +159,7 @@ def export(
     ] = "every_eval_ever",
 ) -> None:
     """Export a study."""
-    from overtrain.report.export.forms import export as write
+    from overtrain.report.export import export as write
 
     typer.echo(f"exported: {write(folder, out, form=form)}")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-
 from overtrain.report.endpoints import endpoints, main_endpoints
-from overtrain.report.scores import Scores
 from overtrain.report.view import Line, grids, lines
+
+from overtrain.report.scores import Scores
 
 
 def hand_made(*, with_missing: bool = False):

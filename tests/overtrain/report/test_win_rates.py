@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from judged_folder import TASK, write_judged
+from overtrain.report.figures import benchmarks
 
 from model_wrappers.errors import StoreError
 from overtrain.analysis.compare import compare
 from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
 from overtrain.report.build import report
-from overtrain.report.figures import benchmarks
 from overtrain.report.page import render
 from overtrain.results.frame import load_documents, load_runs, load_study
 

@@ -1,32 +1,84 @@
-"""AlpacaEval: the table of win rates, and what has to be said with them: judge, reference, selection, what is left out."""
+"""AlpacaEval: the win rates, and what has to be said with them: judge, reference, selection, what is left out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from overtrain.analysis.verdict import format_tokens
-from overtrain.report.endpoints import BIASED
-from overtrain.report.view import fields, number
+from overtrain.report.axes import fields
+from overtrain.report.measures import BIASED
+from overtrain.report.references import references
+from overtrain.report.section import Section
+from overtrain.report.tables import Table, table_of
 from overtrain_tasks.alpaca_eval import SATURATED, TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
-    from overtrain.report.assemble import Assembled
+    from overtrain.report.data import ReportData
 
-__all__ = ["left_out", "on_curves", "references", "sentences", "win_rates"]
+__all__ = ["AlpacaEval"]
 
 _METRICS = ("win_rate", "position_bias", "length", "length_difference", "missing")
+_COLUMNS = {
+    "family": "family",
+    "variant": "variant",
+    "run": "run",
+    "tokens": "tokens",
+    "learning_rate": "rate",
+    "gamma": "gamma",
+    "seed": "seed",
+    "status": "status",
+    "reference": "reference",
+    "win_rate": "win rate %",
+    "win_rate_stderr": "se",
+    "position_bias": "position bias (points)",
+    "length": "mean length (characters)",
+    "length_difference": "against the reference",
+    "missing": "verdicts missing",
+    "saturated": "outside 20-80",
+}
 
 
-def on_curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of cells that are on a curve: all but those of a reference that was trained for its answers alone."""
-    return frame[~frame["reference_only"]].reset_index(drop=True) if "reference_only" in frame.columns else frame
+class AlpacaEval(Section):
+    """Win rates, cell by cell. The curves of the win rate are in the sections of the other measures."""
+
+    key = "alpaca_eval"
+    title = "AlpacaEval"
+    order = 30
+    computes = ("win_rates",)
+
+    def compute(self, data: ReportData) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield one row per cell that answers."""
+        table = _win_rates(data.results)
+        if len(table):
+            yield "win_rates", table
+
+    def missing(self, data: ReportData) -> Iterator[str]:
+        """Yield what has no win rate, or is left out of the curves of win rates."""
+        yield from _left_out(data.results, data.frame("win_rates"), data.study)
+
+    def sentences(self, data: ReportData) -> Iterator[str]:
+        """Yield what the page says above the table."""
+        table = data.frame("win_rates")
+        if len(table):
+            yield from _sentences(data, table)
+
+    def tables(self, data: ReportData) -> Iterator[Table]:
+        """Yield the win rate of every cell."""
+        yield table_of(
+            "AlpacaEval, cell by cell",
+            data.frame("win_rates"),
+            _COLUMNS,
+            "The position bias is how much more often than half the answer that is shown first wins. Verdicts that are missing "
+            "are left out of the win rate; too many are an error, not a row.",
+            folded=True,
+        )
 
 
-def win_rates(frame: pd.DataFrame) -> pd.DataFrame:
+def _win_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell that answers, the reference included: who it is, its ``status`` and what was judged.
 
     Columns: ``family``, ``variant``, ``run``, ``tokens``, those fields of modifications that are numbers and vary, ``seed``,
@@ -54,7 +106,7 @@ def win_rates(frame: pd.DataFrame) -> pd.DataFrame:
     return table[order].sort_values([c for c in about if c != "status"]).reset_index(drop=True)
 
 
-def left_out(frame: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> list[str]:
+def _left_out(frame: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> list[str]:
     """Return a sentence for everything that has no win rate, or is left out of their curves."""
     if table.empty:
         asked = TASK in (study.get("tasks") or [])
@@ -81,11 +133,8 @@ def left_out(frame: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any])
     return found
 
 
-def sentences(made: Assembled) -> list[str]:
-    """Return what the page says above the table."""
-    table, judged = made.frame("win_rates"), made.study.get("judged") or {}
-    if table.empty:
-        return []
+def _sentences(data: ReportData, table: pd.DataFrame) -> list[str]:
+    judged = data.study.get("judged") or {}
     about = judged.get("judge") or {}
     orders = {
         "both": "both orders of every pair, averaged",
@@ -108,36 +157,16 @@ def sentences(made: Assembled) -> list[str]:
             "smaller than between models as strong as the reference; choose a reference nearer to them."
         )
     said += [f"Reference of {name}: {what}." for name, what in references(table, judged).items()]
-    if (made.study.get("select") or {}).get("how") == "cross_fit":
+    if (data.study.get("select") or {}).get("how") == "cross_fit":
         said.append(
             "Learning rates are selected by win rate: for everything else on all instructions, for the win rate itself on one "
             "half of the instructions and reported on the other, and the reverse (cross-fitted)."
         )
-    elif (made.study.get("select") or {}).get("how") == "reported":
+    elif (data.study.get("select") or {}).get("how") == "reported":
         said.append(
             f"Learning rates are selected by the win rate on all instructions: win rates at tuned rates are {BIASED}."
         )
     return said
-
-
-def references(table: pd.DataFrame, judged: Mapping[str, Any]) -> dict[str, str]:
-    """Return family and variant -> their reference in words."""
-    chosen = [group["reference"] for group in judged.get("groups", [])]
-    default = {reference["cell_id"]: bool(reference.get("default")) for reference in chosen}
-    found: dict[str, str] = {}
-    for row in table[table["reference"]].to_dict("records"):
-        words = [f"{format_tokens(row['tokens'])} tokens"]
-        if row.get("learning_rate") is not None and not pd.isna(row.get("learning_rate")):
-            words.append(f"learning rate {number(float(row['learning_rate']))}")
-        words += [] if pd.isna(row["seed"]) else [f"seed {row['seed']}"]
-        why = (
-            " (the default: middle of the rate grid, last checkpoint, first seed)"
-            if default.get(row["cell_id"])
-            else ""
-        )
-        name = f"{row['family']}, {row['variant']}"
-        found[name] = f"{found[name]}; {', '.join(words)}{why}" if name in found else f"{', '.join(words)}{why}"
-    return found
 
 
 def _count(cells: int) -> str:

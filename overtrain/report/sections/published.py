@@ -14,17 +14,17 @@ import pandas as pd
 from model_wrappers.errors import DataError
 from overtrain.analysis.compare import compare
 from overtrain.analysis.verdict import format_tokens
-from overtrain.report.comparisons import curve_of, figure_2_lines, own_direction
-from overtrain.report.curves import named
+from overtrain.report.points import in_metric_direction, named
+from overtrain.report.section import Section
+from overtrain.report.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from overtrain.report.assemble import Assembled
-    from overtrain.report.endpoints import Endpoint
-    from overtrain.report.work import Work
+    from overtrain.report.data import ReportData
+    from overtrain.report.measures import Measure
 
-__all__ = ["NOT_MEASURED", "STATEMENTS", "Statement", "budgets", "measure", "published"]
+__all__ = ["Published"]
 
 NOT_MEASURED = "not measured here"
 _NEAR = 0.05
@@ -40,7 +40,7 @@ class Statement:
         where: in the paper.
         family: pattern for the family of checkpoints.
         data: pattern for the variant or its fine-tuning data.
-        endpoint: pattern for what is measured.
+        measure: pattern for what is measured.
         compare: budgets that the statement compares, or None for one about the inflection point.
         up_to: tokens that the study must reach for a statement about the inflection point to be checked.
     """
@@ -49,7 +49,7 @@ class Statement:
     where: str
     family: str
     data: str
-    endpoint: str
+    measure: str
     compare: tuple[float, float] | None = None
     up_to: float = 3e12
 
@@ -80,23 +80,71 @@ STATEMENTS = (
 )  # fmt: skip
 
 
-def published(made: Assembled) -> list[dict[str, str]]:
-    """Return one row per statement: ``paper``, ``where``, ``ours`` (or "not measured here")."""
-    return [{"paper": s.says, "where": s.where, "ours": "; ".join(_ours(made, s)) or NOT_MEASURED} for s in STATEMENTS]
+class Published(Section):
+    """The paper's statements; on the page only where the user asks for them, in the tables always."""
+
+    key = "published"
+    title = "The paper's statements, and ours"
+    order = 10
+    computes = ("published", "variants")
+
+    def compute_measure(self, data: ReportData, measure: Measure) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield the comparisons that statements make, where this study holds their budgets and families."""
+        for statement in STATEMENTS:
+            if not (statement.compare and re.search(statement.measure, measure.name, re.IGNORECASE)):
+                continue
+            for curve in data.headline_curves():
+                known = data.cells.loc[data.cells["family"] == curve.family, "tokens"].unique().tolist()
+                pair = budgets(statement, known)
+                if curve.base or pair is None or not re.search(statement.family, curve.family, re.IGNORECASE):
+                    continue
+                if not data.scores.measured(curve, measure):
+                    continue
+                try:
+                    row = in_metric_direction(compare(data.long(curve, measure), *pair), measure)
+                    yield "published", named(row, curve, measure)
+                except DataError as error:
+                    where = (curve.family, curve.label, measure.name, f"the paper's comparison of {pair}")
+                    data.leave_out(*where, why=error)
+
+    def compute(self, data: ReportData) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield what each variant is and was trained on."""
+        yield "variants", variants(data.cells)
+
+    def sentences(self, data: ReportData) -> Iterator[str]:
+        """Yield the source."""
+        if data.with_published:
+            yield (
+                "Springer et al. (2025), arXiv 2503.19206. Checkpoints within 5% of the tokens that the text names are "
+                "compared."
+            )
+
+    def tables(self, data: ReportData) -> Iterator[Table]:
+        """Yield one row per statement: what the paper says, where, and what this study measured."""
+        if data.with_published:
+            rows = [[s.says, s.where, "; ".join(_ours(data, s)) or NOT_MEASURED] for s in STATEMENTS]
+            yield Table("", ["The paper", "where", "this study"], rows, prose=True)
 
 
-def _ours(made: Assembled, statement: Statement) -> list[str]:
-    table = made.frame("verdicts" if statement.compare is None else "published")
+def variants(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return family, variant, modification and training data of every variant."""
+    data = cells["data"].map(str) if "data" in cells.columns else ""
+    table = cells.assign(data=data)[["family", "variant", "modification", "data"]]
+    return table.drop_duplicates(["family", "variant"]).reset_index(drop=True)
+
+
+def _ours(data: ReportData, statement: Statement) -> list[str]:
+    table = data.frame("verdicts" if statement.compare is None else "published")
     if table.empty:
         return []
-    data = made.frame("variants").set_index(["family", "variant"])["data"].to_dict()
+    trained_on = data.frame("variants").set_index(["family", "variant"])["data"].to_dict()
     found = []
     for row in table.to_dict("records"):
-        about = f"{row['variant']} {data.get((row['family'], row['variant']), '')}"
-        given = ((statement.family, row["family"]), (statement.data, about), (statement.endpoint, row["endpoint"]))
+        about = f"{row['variant']} {trained_on.get((row['family'], row['variant']), '')}"
+        given = ((statement.family, row["family"]), (statement.data, about), (statement.measure, row["endpoint"]))
         shown = row["tuned"] or row["kind"] == "finetune"
         if shown and all(re.search(pattern, str(text), re.IGNORECASE) for pattern, text in given):
-            told = _compared(row, statement) if statement.compare else _inflection(row, made, statement)
+            told = _compared(row, statement) if statement.compare else _inflection(row, data, statement)
             found += [told] if told else []
     return found
 
@@ -111,30 +159,11 @@ def _compared(row: Mapping[Any, Any], statement: Statement) -> str:
     return f"{row['line']}, {row['metric']}: {row['effect']:+.4g} ({100 * row['relative']:+.2g}%) {budgets_text}{bars}"
 
 
-def _inflection(row: Mapping[Any, Any], made: Assembled, statement: Statement) -> str:
-    last = made.cells.loc[made.cells["family"] == row["family"], "tokens"].max()
+def _inflection(row: Mapping[Any, Any], data: ReportData, statement: Statement) -> str:
+    last = data.cells.loc[data.cells["family"] == row["family"], "tokens"].max()
     if last < statement.up_to * (1 - _NEAR):
         return ""
     return f"{row['line']}, {row['metric']}: {row['sentence']}"
-
-
-def measure(work: Work, endpoint: Endpoint) -> None:
-    """Add to ``published`` the comparisons that statements make, where this study holds their budgets and families."""
-    for statement in STATEMENTS:
-        if not (statement.compare and re.search(statement.endpoint, endpoint.name, re.IGNORECASE)):
-            continue
-        for line in figure_2_lines(work.lines, work.chosen):
-            known = work.scores.cells.loc[work.scores.cells["family"] == line.family, "tokens"].unique().tolist()
-            pair = budgets(statement, known)
-            if line.kind == "base" or pair is None or not re.search(statement.family, line.family, re.IGNORECASE):
-                continue
-            if not endpoint.concerns(line):
-                continue
-            try:
-                row = own_direction(compare(curve_of(work, line, endpoint), *pair), endpoint)
-                work.add("published", named(row, line, endpoint))
-            except DataError as error:
-                work.note(line.family, line.label, endpoint.name, f"the paper's comparison of {pair}", why=error)
 
 
 def budgets(statement: Statement, known: list[int]) -> tuple[int, int] | None:

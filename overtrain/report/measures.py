@@ -1,11 +1,11 @@
-"""What a study measures: texts, benchmarks, averages over them, and which of them every curve is read on."""
+"""What a study measures: texts, benchmarks, averages over them, win rates, and the metric that selects learning rates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from overtrain.report.view import TRAINING
+from overtrain.results.metrics import TRAINING
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from overtrain.report.view import Line
-
-__all__ = ["ACCURACIES", "BIASED", "Endpoint", "endpoints", "main_endpoints", "told_apart"]
+__all__ = ["ACCURACIES", "BIASED", "Measure", "main_measures", "measures", "selection_measure", "with_biased_win_rates"]
 
 Scale = Literal["nats", "bits", "share", "other"]
+Kind = Literal["text", "benchmark", "in_distribution"]
 
 ACCURACIES = ("primary", "acc_norm", "acc")
 """Metrics of a benchmark that are shares of documents, the preferred one first."""
@@ -37,7 +36,7 @@ _UNITS = {
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Measure:
     """What is measured: one metric of one task, or its mean over tasks that weigh equally.
 
     Attributes:
@@ -46,8 +45,9 @@ class Endpoint:
         metric: as in the frame.
         scale: ``nats`` also has a perplexity; ``share`` is an accuracy between 0 and 1.
         higher_is_better: direction of the metric.
-        kind: ``text`` and ``benchmark`` lie outside the fine-tuning data, ``id`` inside.
-        of: the curves that it is of: those at a ``fixed`` or a ``tuned`` learning rate, or ``all``.
+        kind: ``text`` and ``benchmark`` lie outside the fine-tuning data, ``in_distribution`` inside.
+        covers: the curves that have it: those at a ``fixed`` or at a ``tuned`` learning rate, or ``all``.
+        selects: whether this is the metric that selects learning rates. It is reported beside the others.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Endpoint:
     metric: str
     scale: Scale
     higher_is_better: bool
-    kind: Literal["text", "benchmark", "id"]
-    of: Literal["all", "fixed", "tuned"] = "all"
+    kind: Kind
+    covers: Literal["all", "fixed", "tuned"] = "all"
+    selects: bool = False
 
-    def concerns(self, line: Line) -> bool:
-        """Whether ``line`` has this score at all: what is in distribution, only fine-tuned models have."""
-        if self.kind == "id" and line.kind in {"base", "noise"}:
-            return False
-        return self.of == "all" or line.tuned == (self.of == "tuned")
+    @property
+    def outside(self) -> bool:
+        """Whether it lies outside the fine-tuning data."""
+        return self.kind != "in_distribution"
 
     @property
     def average(self) -> bool:
@@ -79,12 +79,12 @@ class Endpoint:
         """What the oriented score is, for a sentence: lower is better."""
         if self.metric == "win_rate":
             return f"100 - win rate (%) on {self.name}"
-        if self.kind == "id":
+        if not self.outside:
             return f"{self.metric} of {self.name}"
         return f"1 - {self.metric} on {self.name}" if self.higher_is_better else f"{self.unit} on {self.name}"
 
 
-def endpoints(frame: pd.DataFrame, scored: Sequence[tuple[str, str]]) -> list[Endpoint]:
+def measures(frame: pd.DataFrame, scored: Sequence[tuple[str, str]]) -> list[Measure]:
     """Return what a study measures outside training: texts, averages over benchmarks, single benchmarks, then win rates.
 
     A task with an accuracy is a benchmark, any other task with a likelihood a text. Rows of groups (a task without scores
@@ -101,8 +101,8 @@ def endpoints(frame: pd.DataFrame, scored: Sequence[tuple[str, str]]) -> list[En
     for task, metric in pairs:
         by_task.setdefault(task, []).append(metric)
 
-    def one(task: str, metric: str, kind: Literal["text", "benchmark", "id"]) -> Endpoint:
-        return Endpoint(task, (task,), metric, _scale(metric), bool(direction[task, metric]), kind)
+    def one(task: str, metric: str, kind: Kind) -> Measure:
+        return Measure(task, (task,), metric, _scale(metric), bool(direction[task, metric]), kind)
 
     texts, single, average = [], [], []
     benchmarks = [t for t in by_task if any(m in ACCURACIES for m in by_task[t])]
@@ -116,22 +116,35 @@ def endpoints(frame: pd.DataFrame, scored: Sequence[tuple[str, str]]) -> list[En
         if len(having) > 1:
             first = one(having[0], metric, "benchmark")
             average.append(replace(first, name=f"average of {len(having)} benchmarks", tasks=tuple(having)))
-    judged = [one(TASK, "win_rate", "id")] if "win_rate" in by_task.get(TASK, []) else []
+    judged = [one(TASK, "win_rate", "in_distribution")] if "win_rate" in by_task.get(TASK, []) else []
     return [*texts, *average, *single, *judged]
 
 
-def told_apart(found: Sequence[Endpoint], select: Mapping[str, Any]) -> list[Endpoint]:
-    """Return the endpoints with the win rate split in two where tuned curves are selected on the very win rates they report."""
+def with_biased_win_rates(found: Sequence[Measure], select: Mapping[str, Any]) -> list[Measure]:
+    """Return the measures with the win rate split in two where tuned curves are selected on the win rates they report.
+
+    The curves at fixed learning rates keep the win rate as it is. The tuned curves have one whose name says `BIASED`.
+    """
     if select.get("how") != "reported":
         return list(found)
-    apart: list[Endpoint] = []
-    for endpoint in found:
-        if endpoint.kind == "id":
-            biased = f"{endpoint.name} ({BIASED})"
-            apart += [replace(endpoint, of="fixed"), replace(endpoint, name=biased, of="tuned")]
+    split: list[Measure] = []
+    for measure in found:
+        if measure.outside:
+            split.append(measure)
         else:
-            apart.append(endpoint)
-    return apart
+            name = f"{measure.name} ({BIASED})"
+            split += [replace(measure, covers="fixed"), replace(measure, name=name, covers="tuned")]
+    return split
+
+
+def selection_measure(frame: pd.DataFrame, select: Mapping[str, Any]) -> Measure:
+    """Return the metric that selects the learning rate: the study's ``select``, by default ``validation_loss``."""
+    metric, task = str(select.get("metric", "validation_loss")), str(select.get("task") or TRAINING)
+    rows = frame[(frame["task"] == task) & (frame["metric"] == metric)]
+    higher = bool(rows["higher_is_better"].dropna().any()) if task != TRAINING else False
+    name = "the fine-tuning data" if task == TRAINING else task
+    scale: Scale = "nats" if metric == "validation_loss" else "other"
+    return Measure(name, (task,), metric, scale, higher, "in_distribution", selects=True)
 
 
 def _scale(metric: str) -> Scale:
@@ -139,7 +152,7 @@ def _scale(metric: str) -> Scale:
     return known.get(metric, "share" if metric in ACCURACIES else "other")
 
 
-def main_endpoints(found: Sequence[Endpoint]) -> list[Endpoint]:
-    """Return the endpoints that every curve is read on: texts and averages; single benchmarks where there are neither."""
-    main = [e for e in found if e.kind == "text" or e.average]
-    return main or [e for e in found if e.kind != "id"] or list(found)
+def main_measures(found: Sequence[Measure]) -> list[Measure]:
+    """Return the measures that every curve is read on: texts and averages; single benchmarks where there are neither."""
+    main = [m for m in found if m.kind == "text" or m.average]
+    return main or [m for m in found if m.outside] or list(found)

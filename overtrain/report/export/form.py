@@ -1,13 +1,18 @@
-"""A study's results in the forms that others read: `every_eval_ever`, lm-eval's results folder, AlpacaEval's files."""
+"""What a form of export is, and the finished cells that forms are written from.
+
+A form is one file in ``overtrain/report/export/`` with one subclass of `Form`, named like the file. Nothing else has to change:
+``overtrain export --form`` and the contract test find it there.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from model_wrappers.errors import ConfigError, StoreError
+from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
 from overtrain.report.files import slug
 
@@ -15,15 +20,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FORMS", "Exported", "Form", "export"]
+__all__ = ["FinishedCell", "Form", "OneFilePerCell", "finished_cells"]
 
-Form = Literal["every_eval_ever", "lm_eval", "alpaca_eval"]
-FORMS: tuple[Form, ...] = ("every_eval_ever", "lm_eval", "alpaca_eval")
+
+class Form(ABC):
+    """A study's results in a form that another tool reads.
+
+    The same cell always has the same path, and equal results give equal files.
+
+    Class attributes:
+        needs: what to run first where there is nothing to write, after the folder's name.
+    """
+
+    needs: ClassVar[str] = "has no finished cell; run `overtrain sweep` first, then export"
+
+    @abstractmethod
+    def write(self, run_folder: Path, out: Path, *, organization: str) -> int:
+        """Write the files; return how many cells they hold.
+
+        Args:
+            run_folder: ``runs/<study>``.
+            out: where to write.
+            organization: who ran the study.
+
+        Raises:
+            StoreError: there is no study in the folder, or a file is damaged.
+        """
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A finished cell, as both forms need it.
+class FinishedCell:
+    """A finished cell of a study, as the forms need it.
 
     Attributes:
         study: its name.
@@ -47,7 +74,7 @@ class Exported:
     @property
     def developer(self) -> str:
         """Organisation of the repository; ``local`` for a folder."""
-        return _part(self._repo[0])
+        return slug(self._repo[0])
 
     @property
     def model(self) -> str:
@@ -58,7 +85,7 @@ class Exported:
             parts.append(str(revision))
         if self.entry["modification"] != "base":
             parts += [str(self.entry["variant"]), str(self.entry["weights_id"] or self.entry["cell_id"])[:8]]
-        return _part("-".join(parts))
+        return slug("-".join(parts))
 
     @property
     def _repo(self) -> tuple[str, str]:
@@ -75,49 +102,29 @@ class Exported:
         return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", repo)) and "@" in str(self.entry["checkpoint"])
 
 
-def export(run_folder: Path, out: Path | None = None, *, form: Form, organization: str = "unknown") -> Path:
-    """Write every finished cell of a study in another form; return the folder.
+class OneFilePerCell(Form):
+    """A form with one JSON file per finished cell."""
 
-    - ``every_eval_ever``: ``data/<study>/<developer>/<model>/<uuid>.json``, schema 0.3.0, one record per cell;
-    - ``lm_eval``: ``<developer>__<model>/results_<time>.json``, lm-eval's own results as leaderboard tooling reads them;
-    - ``alpaca_eval``: ``<group>/<cell>/model_outputs.json`` and ``annotations.json`` of every judged cell, per group
-      ``reference_outputs.json`` and ``leaderboard.csv``, and ``evaluator/`` for ``alpaca_eval --annotators_config``.
+    @abstractmethod
+    def content(self, cell: FinishedCell, organization: str) -> tuple[str, dict[str, Any]]:
+        """Return the path of a cell's file and what it holds."""
 
-    The same cell always has the same path. Model and benchmark text is in the last one alone.
+    def write(self, run_folder: Path, out: Path, *, organization: str) -> int:
+        """Write one file per finished cell."""
+        written = 0
+        for cell in finished_cells(run_folder):
+            path, content = self.content(cell, organization)
+            write_whole(out / path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            written += 1
+        return written
 
-    Args:
-        run_folder: ``runs/<study>``.
-        out: where to write; ``<run_folder>/export/<form>`` by default.
-        form: see above.
-        organization: who ran the study, for ``every_eval_ever``.
+
+def finished_cells(run_folder: Path) -> Iterator[FinishedCell]:
+    """Yield the finished cells of a study.
 
     Raises:
-        ConfigError: no such form.
-        StoreError: there is no study in the folder, none of its cells is finished, or a file is damaged.
+        StoreError: there is no study in the folder, or a file is damaged.
     """
-    from overtrain.report.export.every_eval import record
-    from overtrain.report.export.lm_eval import results
-
-    if form not in FORMS:
-        raise ConfigError(f"form={form!r}: must be one of {', '.join(FORMS)}; give one of them")
-    folder = out or run_folder / "export" / form
-    if form == "alpaca_eval":
-        from overtrain.report.export.alpaca_eval import write_alpaca_eval
-
-        if not write_alpaca_eval(run_folder, folder):
-            raise StoreError(f"{run_folder} has no judged cell; run `overtrain judge {run_folder}` first, then export")
-        return folder
-    written = 0
-    for cell in _finished(run_folder):
-        path, content = record(cell, organization) if form == "every_eval_ever" else results(cell)
-        write_whole(folder / path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        written += 1
-    if not written:
-        raise StoreError(f"{run_folder} has no finished cell; run `overtrain sweep` first, then export")
-    return folder
-
-
-def _finished(run_folder: Path) -> Iterator[Exported]:
     from overtrain.results.manifest import read_manifest
     from overtrain.results.store import Store
 
@@ -129,15 +136,10 @@ def _finished(run_folder: Path) -> Iterator[Exported]:
         cell_id = entry["cell_id"]
         state = store.state(cell_id) if cell_id else None
         if state is not None and state.status == "done":
-            yield Exported(
+            yield FinishedCell(
                 study=str(manifest["study"]["name"]),
                 entry=entry,
                 results=json.loads(store.read(cell_id, "results.json")),
                 rows=json.loads(store.read(cell_id, "metrics.json")),
                 finished=state.finished,
             )
-
-
-def _part(name: str) -> str:
-    """Return one part of a path; a name of dots alone, or with a separator, cannot leave its folder."""
-    return slug(name)

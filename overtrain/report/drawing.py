@@ -1,4 +1,4 @@
-"""What all figures share: colours, markers, the axis of tokens, error bars, one legend."""
+"""What all figures share: a caption, colours, markers, the axis of tokens, error bars, one legend."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from overtrain.report.view import Line
+    from overtrain.report.curves import Curve
 
 __all__ = [
     "BARS",
     "Drawing",
     "Style",
-    "curve",
+    "draw_curve",
     "finish",
     "grid",
     "incomplete",
@@ -57,7 +57,6 @@ class Drawing:
         caption: below it, plain text.
         alt: what it shows, for those who cannot see it.
         figure: matplotlib's.
-        section: where on the page.
         gaps: what its curves lack, in words.
     """
 
@@ -66,7 +65,6 @@ class Drawing:
     caption: str
     alt: str
     figure: Any
-    section: str
     gaps: tuple[str, ...] = ()
 
 
@@ -79,33 +77,38 @@ def plain(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
-def styles(lines: Sequence[Line]) -> dict[str, Style]:
-    """Return colour, marker and line style of every line by its label; a tuned line is solid, the base dashed black."""
+def styles(curves: Sequence[Curve]) -> dict[str, Style]:
+    """Return colour, marker and line style by label; a tuned curve is solid, the base dashed black."""
     found: dict[str, Style] = {}
     places: dict[str, int] = {}
-    for line in sorted(lines, key=lambda x: (x.variant, x.settings, x.strength or 0.0)):
-        if line.label in found:
+    for curve in sorted(curves, key=lambda x: (x.variant, x.settings, x.strength or 0.0)):
+        if curve.label in found:
             continue
-        if line.kind == "base":
-            found[line.label] = {"color": "black", "marker": "*", "linestyle": "--", "markersize": 8}
+        if curve.base:
+            found[curve.label] = {"color": "black", "marker": "*", "linestyle": "--", "markersize": 8}
             continue
-        key = "tuned" if line.tuned else line.kind
+        look = _look(curve)
+        key = "tuned" if curve.tuned else look
         place = places.get(key, 0)
         places[key] = place + 1
-        palette = _PALETTES["other" if line.tuned else line.kind]
-        alone = sum(1 for x in lines if x.kind == line.kind and x.tuned == line.tuned) == 1
-        found[line.label] = {
-            "color": _TUNED if alone and line.kind == "finetune" else _spread(palette, place, lines, line),
+        alike = {x.label for x in curves if not x.base and _look(x) == look and x.tuned == curve.tuned}
+        palette = _PALETTES["other" if curve.tuned else look]
+        found[curve.label] = {
+            "color": _TUNED if len(alike) == 1 and look == "finetune" else _spread(palette, place, len(alike)),
             "marker": _MARKERS[place % len(_MARKERS)],
-            "linestyle": "-" if line.tuned else _LINES[line.kind],
+            "linestyle": "-" if curve.tuned else _LINES[look],
             "markersize": 5,
         }
     return found
 
 
-def _spread(palette: Sequence[str], place: int, lines: Sequence[Line], line: Line) -> str:
-    """Return the colour of ``place`` so that few lines use the whole range of the palette."""
-    total = len({x.label for x in lines if x.kind == line.kind and x.tuned == line.tuned})
+def _look(curve: Curve) -> str:
+    """Return the category whose colours a curve has; categories without colours of their own share one palette."""
+    return curve.category if curve.category in _PALETTES else "other"
+
+
+def _spread(palette: Sequence[str], place: int, total: int) -> str:
+    """Return the colour of ``place`` so that few curves use the whole range of the palette."""
     if total >= len(palette):
         return palette[place % len(palette)]
     palette = palette[:-1]  # the lightest is hard to see on white
@@ -126,7 +129,7 @@ def grid(count: int, columns: int = 3, *, width: float = 3.6, height: float = 2.
     return figure, axes
 
 
-def curve(
+def draw_curve(
     axes: Any, table: pd.DataFrame, style: Mapping[str, Any], *, x: str = "budget", names: Sequence[str] | None = None
 ) -> Any:
     """Draw one curve with its intervals; a gap breaks the line, and a cross on the axis marks where."""

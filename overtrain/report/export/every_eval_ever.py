@@ -13,13 +13,14 @@ import uuid
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from overtrain.report.export.form import OneFilePerCell
 from overtrain.report.files import slug
-from overtrain.report.view import TRAINING
+from overtrain.results.metrics import TRAINING
 
 if TYPE_CHECKING:
-    from overtrain.report.export.forms import Exported
+    from overtrain.report.export.form import FinishedCell
 
-__all__ = ["SCHEMA_VERSION", "record"]
+__all__ = ["SCHEMA_VERSION", "EveryEvalEver"]
 
 SCHEMA_VERSION = "0.3.0"
 
@@ -42,35 +43,38 @@ _GLOBAL = {"acc": "accuracy"}
 """Metrics whose name others share; every other one is named after us."""
 
 
-def record(cell: Exported, organization: str) -> tuple[str, dict[str, Any]]:
-    """Return the path and the content of a cell's record; metrics without a direction or a finite value are left out."""
-    model_id = f"{cell.developer}/{cell.model}"
-    name = uuid.UUID(bytes=hashlib.sha256(str(cell.entry["cell_id"]).encode()).digest()[:16], version=4)
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "evaluation_id": f"{cell.study}/{model_id}/{cell.entry['cell_id']}",
-        "evaluation_timestamp": _when(cell),
-        "retrieved_timestamp": str(int(cell.finished)),
-        "source_metadata": {
-            "source_name": f"lm-eval-overtrain study {cell.study}",
-            "source_type": "evaluation_run",
-            "source_organization_name": organization,
-            "evaluator_relationship": "other" if organization == "unknown" else "third_party",
-        },
-        "eval_library": {
-            "name": "lm_eval",
-            "version": str(cell.results.get("lm_eval_version") or "unknown"),
-            "additional_details": {"models_by": "lm-eval-overtrain", "lm_eval_overtrain_version": _own_version()},
-        },
-        "model_info": _model(cell, model_id),
-        "evaluation_results": [
-            r for row in cell.rows if row["task"] != TRAINING and (r := _result(cell, row)) is not None
-        ],
-    }
-    return f"data/{slug(cell.study)}/{cell.developer}/{cell.model}/{name}.json", content
+class EveryEvalEver(OneFilePerCell):
+    """One record per cell, under ``data/<study>/<developer>/<model>/<uuid>.json``."""
+
+    def content(self, cell: FinishedCell, organization: str) -> tuple[str, dict[str, Any]]:
+        """Return the path and the content of a cell's record; metrics without a direction or a finite value are left out."""
+        model_id = f"{cell.developer}/{cell.model}"
+        name = uuid.UUID(bytes=hashlib.sha256(str(cell.entry["cell_id"]).encode()).digest()[:16], version=4)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "evaluation_id": f"{cell.study}/{model_id}/{cell.entry['cell_id']}",
+            "evaluation_timestamp": _when(cell),
+            "retrieved_timestamp": str(int(cell.finished)),
+            "source_metadata": {
+                "source_name": f"lm-eval-overtrain study {cell.study}",
+                "source_type": "evaluation_run",
+                "source_organization_name": organization,
+                "evaluator_relationship": "other" if organization == "unknown" else "third_party",
+            },
+            "eval_library": {
+                "name": "lm_eval",
+                "version": str(cell.results.get("lm_eval_version") or "unknown"),
+                "additional_details": {"models_by": "lm-eval-overtrain", "lm_eval_overtrain_version": _own_version()},
+            },
+            "model_info": _model(cell, model_id),
+            "evaluation_results": [
+                r for row in cell.rows if row["task"] != TRAINING and (r := _result(cell, row)) is not None
+            ],
+        }
+        return f"data/{slug(cell.study)}/{cell.developer}/{cell.model}/{name}.json", content
 
 
-def _model(cell: Exported, model_id: str) -> dict[str, Any]:
+def _model(cell: FinishedCell, model_id: str) -> dict[str, Any]:
     about, entry = cell.about, cell.entry
     checkpoint = about.get("checkpoint", {})
     details = {
@@ -109,7 +113,7 @@ def _settings(modification: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _result(cell: Exported, row: dict[str, Any]) -> dict[str, Any] | None:
+def _result(cell: FinishedCell, row: dict[str, Any]) -> dict[str, Any] | None:
     value, better = row["value"], row["higher_is_better"]
     if not isinstance(better, bool) or value is None or not math.isfinite(value):
         return None
@@ -148,7 +152,7 @@ def _result(cell: Exported, row: dict[str, Any]) -> dict[str, Any] | None:
     return found | ({"generation_config": {"additional_details": settings}} if settings else {})
 
 
-def _data(cell: Exported, task: str) -> dict[str, Any]:
+def _data(cell: FinishedCell, task: str) -> dict[str, Any]:
     config = cell.results.get("configs", {}).get(task, {})
     repo = str(config.get("dataset_path") or "")
     if repo.count("/") == 1 and not repo.startswith((".", "/", "~")):
@@ -158,7 +162,7 @@ def _data(cell: Exported, task: str) -> dict[str, Any]:
     return {"dataset_name": task, "source_type": "other"}
 
 
-def _when(cell: Exported) -> str:
+def _when(cell: FinishedCell) -> str:
     return str(int(cell.results.get("date") or cell.finished))
 
 
