@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from model_wrappers.errors import OvertrainError
 from overtrain.cli.judging import add_judging
+from overtrain.report.export import form_names
 
 __all__ = ["app", "main"]
 
@@ -154,8 +155,11 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A study's folder, as sweep left it.", metavar="RUNS/STUDY")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     form: Annotated[
-        Literal["every_eval_ever", "lm_eval", "alpaca_eval"],
-        typer.Option(help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study."),
+        str,
+        typer.Option(
+            metavar="|".join(form_names()),
+            help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study.",
+        ),
     ] = "every_eval_ever",
 ) -> None:
     """Export a study."""

@@ -17,7 +17,7 @@ __all__ = ["DASH", "Table", "table_of", "text"]
 DASH = "-"
 """What a table shows where a value does not apply."""
 
-_TOKENS = frozenset({"budget", "tokens", "before", "after", "first", "last", "inflection"})
+_TOKENS = frozenset({"budget", "tokens", "before", "after", "first", "last", "inflection", "first_rise"})
 _BLANK = frozenset({"missing", "p_holm"})
 """Columns where nothing is missing, or nothing adjusted, if they are empty."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from model_wrappers.errors import DataError
-from overtrain.analysis.checks import halves
+from overtrain.analysis.checks import halves, sham
 from overtrain.analysis.jitter import jitter
 from overtrain.report.points import named
 from overtrain.report.section import Section
@@ -42,6 +43,17 @@ _HALVES = {
     "n_first": "seeds",
     "n_second": "against",
 }
+_SHAM = {
+    "family": "family",
+    "line": "curve",
+    "endpoint": "on",
+    "budget": "tokens",
+    "mean": "change",
+    "low": "95% from",
+    "high": "95% to",
+    "passed": "passed",
+    "missing": "missing",
+}
 
 
 class Checks(Section):
@@ -50,22 +62,28 @@ class Checks(Section):
     key = "checks"
     title = "Checks"
     order = 160
-    computes = ("jitter", "halves")
+    computes = ("jitter", "halves", "sham")
 
     def compute_measure(self, data: ReportData, measure: Measure) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yield ``jitter`` (neighbouring checkpoints) and ``halves`` (of the seeds) of every curve at fixed settings."""
+        """Yield ``jitter`` (neighbouring checkpoints), ``halves`` (of the seeds) and ``sham`` of curves at fixed settings.
+
+        A curve of strength 0 modifies nothing: its sensitivity (``sham``) must be 0 at every budget.
+        """
         if measure != data.measures[0]:
             return
+        bases = {curve.family: curve for curve in data.curves if curve.base}
         for curve in data.curves:
             if not data.scores.measured(curve, measure):
                 continue
-            try:
-                long = data.long(curve, measure)
-                yield "jitter", named(jitter(long), curve, measure)
+            with suppress(DataError):  # a curve without results: said where the curve is
+                yield "jitter", named(jitter(data.long(curve, measure)), curve, measure)
+            with suppress(DataError):  # too few seeds
                 if not curve.base:
-                    yield "halves", named(halves(long), curve, measure)
-            except DataError:
-                continue  # too few seeds for halves, or a curve without results: said where the curve is
+                    yield "halves", named(halves(data.long(curve, measure)), curve, measure)
+            with suppress(DataError):
+                if curve.strength == 0 and curve.family in bases:
+                    table = sham(data.long(curve, measure), data.long(bases[curve.family], measure))
+                    yield "sham", named(table, curve, measure)
 
     def missing(self, data: ReportData) -> Iterator[str]:
         """Say that no two checkpoints are neighbours."""
@@ -85,5 +103,12 @@ class Checks(Section):
             data.frame("halves"),
             _HALVES,
             "An A/A check: the halves must agree. One in twenty fails by chance.",
+            folded=True,
+        )
+        yield table_of(
+            "A modification of strength 0",
+            data.frame("sham"),
+            _SHAM,
+            "An A/A check: the scores must be those of the base model. One study in twenty fails by chance.",
             folded=True,
         )

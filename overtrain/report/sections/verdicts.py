@@ -34,6 +34,7 @@ _COLUMNS = {
     "verdict": "verdict",
     "inflection": "lowest at",
     "minimum": "95%",
+    "first_rise": "first rise after",
     "rise": "rise T",
     "fall": "fall T",
     "critical": "critical",
