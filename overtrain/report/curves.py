@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from overtrain.report.axes import Axis, axes_of, category_of, fields
+from overtrain.report.axes import Axis, axes_of, category, fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ def curves(frame: pd.DataFrame, study: Mapping[str, Any]) -> list[Curve]:
         for column in rest:
             table[column] = _text(table[column])
         rows = table.drop_duplicates() if len(table.columns) else pd.DataFrame(index=[0])
-        common = Curve(str(family), str(variant), category_of(part), axis, selectable=any(one.selected for one in axes))
+        common = Curve(str(family), str(variant), category(part), axis, selectable=any(one.selected for one in axes))
         found += [
             replace(
                 common,
@@ -124,13 +124,13 @@ def curves(frame: pd.DataFrame, study: Mapping[str, Any]) -> list[Curve]:
 
 def _axis(part: pd.DataFrame, varying: Sequence[str], axes: Sequence[Axis]) -> Axis | None:
     """Return the axis of a variant's curves: a declared one that varies, any number that varies, a declared one."""
-    whole = [c for c in part.columns if part[c].notna().all()]
+    whole = [c for c in part.columns if part[c].notna().all() and pd.api.types.is_numeric_dtype(part[c])]
     declared = [axis for axis in axes if axis.field in whole]
     for axis in declared:
         if axis.field in varying:
             return axis
     for column in varying:
-        if column in whole and pd.api.types.is_numeric_dtype(part[column]):
+        if column in whole:
             return Axis(column, column.replace("_", " "))
     return declared[0] if declared else None
 

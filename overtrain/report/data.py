@@ -13,6 +13,7 @@ from overtrain.report.measures import main_measures
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from overtrain.report.axes import Axis
     from overtrain.report.curves import Curve
     from overtrain.report.measures import Measure
     from overtrain.report.scores import StudyScores
@@ -51,6 +52,12 @@ class ReportData:
     def tuned(self) -> list[Curve]:
         """The curves at the best learning rate of every checkpoint."""
         return self.selection.curves
+
+    @property
+    def selected_axes(self) -> list[Axis]:
+        """The axes of the study whose values are selected per checkpoint, such as the learning rate."""
+        axes = (curve.axis for curve in self.curves if curve.axis is not None and curve.axis.selected)
+        return list(dict.fromkeys(axes))
 
     @property
     def cells(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,20 +10,23 @@ from overtrain.analysis.verdict import format_tokens
 from overtrain.report.curves import number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from overtrain.report.data import ReportData
 
 __all__ = ["references"]
 
 
-def references(table: pd.DataFrame, judged: Mapping[str, Any]) -> dict[str, str]:
-    """Return family and variant -> their reference in words."""
+def references(data: ReportData) -> dict[str, str]:
+    """Return family and variant -> the reference of their win rates in words."""
+    table, judged = data.frame("win_rates"), data.study.get("judged") or {}
+    if table.empty:
+        return {}
     chosen = [group["reference"] for group in judged.get("groups", [])]
     default = {reference["cell_id"]: bool(reference.get("default")) for reference in chosen}
     found: dict[str, str] = {}
     for row in table[table["reference"]].to_dict("records"):
         words = [f"{format_tokens(row['tokens'])} tokens"]
-        if row.get("learning_rate") is not None and not pd.isna(row.get("learning_rate")):
-            words.append(f"learning rate {number(float(row['learning_rate']))}")
+        axes = [axis for axis in data.selected_axes if axis.field in row and not pd.isna(row[axis.field])]
+        words += [f"{axis.label} {number(float(row[axis.field]))}" for axis in axes]
         words += [] if pd.isna(row["seed"]) else [f"seed {row['seed']}"]
         why = (
             " (the default: middle of the rate grid, last checkpoint, first seed)"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from overtrain.analysis.long import group_average, long_form, oriented
-from overtrain.report.axes import fields
+from overtrain.report.axes import fields, trained_on
 from overtrain.results.metrics import TRAINING
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -68,7 +68,7 @@ class StudyScores:
             (str(t), str(m)): part[["cell_id", "variant", "value", "stderr"]].assign(cell=codes[part.index.to_numpy()])
             for (t, m), part in frame.reset_index(drop=True).groupby(["task", "metric"], sort=True)
         }
-        self.left_out = _left_out(frame.assign(cell=codes), self.cells)
+        self.left_out = _left_out(frame.assign(cell=codes), self.cells, own)
         self._documents = _split(documents, known)
         self.scored = sorted(self._documents)
         self._kept: dict[tuple[Curve, Measure], pd.DataFrame] = {}
@@ -180,16 +180,19 @@ class StudyScores:
         )
 
 
-def _left_out(frame: pd.DataFrame, cells: pd.DataFrame) -> frozenset[int]:
+def _left_out(frame: pd.DataFrame, cells: pd.DataFrame, own: list[str]) -> frozenset[int]:
     """Return the cells without which budgets, rates and seeds of a reference's variant are balanced again."""
     if "reference" not in frame.columns:
         return frozenset()
-    names = ["family", "variant", "run", *(["data"] if "data" in cells.columns else [])]
+    names = ["family", "variant", "run"]
+    read = cells.assign(trained_on=["\n".join(trained_on(row, own)) for row in cells.to_dict("records")])
     found: set[int] = set()
-    for own in cells[cells["cell"].isin(frame.loc[frame["reference"], "cell"])].to_dict("records"):
-        group = cells[(cells[names].map(str) == [str(own[name]) for name in names]).all(axis=1)]
-        of_seed = group[group["seed"].isna()] if pd.isna(own["seed"]) else group[group["seed"] == own["seed"]]
-        found |= {own["cell"]} if len(of_seed) == len(group) else set(of_seed["cell"])
+    for reference in read[read["cell"].isin(frame.loc[frame["reference"], "cell"])].to_dict("records"):
+        alike = (read[names].map(str) == [str(reference[name]) for name in names]).all(axis=1)
+        group = read[alike & (read["trained_on"] == reference["trained_on"])]
+        seed = reference["seed"]
+        of_seed = group[group["seed"].isna()] if pd.isna(seed) else group[group["seed"] == seed]
+        found |= {reference["cell"]} if len(of_seed) == len(group) else set(of_seed["cell"])
     return frozenset(int(cell) for cell in found)
 
 

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
 
 from overtrain.report.section import Section
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["all_sections"]
 
 
-def all_sections(folders: Sequence[str] = (), package: str = __name__) -> list[Section]:
-    """Return the sections by their place on the page.
-
-    Args:
-        folders: where to look; this package's own folder by default.
-        package: under which the modules there are imported.
-    """
+def all_sections() -> list[Section]:
+    """Return the sections by their place on the page."""
     found: list[Section] = []
-    for module in pkgutil.iter_modules(list(folders) or __path__):
-        if module.name.startswith("_"):
-            continue
-        imported = importlib.import_module(f"{package}.{module.name}")
+    for module in pkgutil.iter_modules(__path__):
+        imported = importlib.import_module(f"{__name__}.{module.name}")
         found += [
             thing()
             for thing in vars(imported).values()

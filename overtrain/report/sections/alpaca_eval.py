@@ -22,13 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["AlpacaEval"]
 
 _METRICS = ("win_rate", "position_bias", "length", "length_difference", "missing")
-_COLUMNS = {
-    "family": "family",
-    "variant": "variant",
-    "run": "run",
-    "tokens": "tokens",
-    "learning_rate": "rate",
-    "gamma": "gamma",
+_CELL = ("family", "variant", "run", "tokens")
+_JUDGED = {
     "seed": "seed",
     "status": "status",
     "reference": "reference",
@@ -52,7 +47,7 @@ class AlpacaEval(Section):
 
     def compute(self, data: ReportData) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yield one row per cell that answers."""
-        table = _win_rates(data.results)
+        table = _win_rates(data.results, {axis.field for axis in data.selected_axes})
         if len(table):
             yield "win_rates", table
 
@@ -68,20 +63,23 @@ class AlpacaEval(Section):
 
     def tables(self, data: ReportData) -> Iterator[Table]:
         """Yield the win rate of every cell."""
+        table = data.frame("win_rates")
+        settings = [c for c in fields(data.results) if c in table.columns]
         yield table_of(
             "AlpacaEval, cell by cell",
-            data.frame("win_rates"),
-            _COLUMNS,
+            table,
+            {c: c.replace("_", " ") for c in (*_CELL, *settings)} | _JUDGED,
             "The position bias is how much more often than half the answer that is shown first wins. Verdicts that are missing "
             "are left out of the win rate; too many are an error, not a row.",
             folded=True,
         )
 
 
-def _win_rates(frame: pd.DataFrame) -> pd.DataFrame:
+def _win_rates(frame: pd.DataFrame, selected: set[str]) -> pd.DataFrame:
     """Return one row per cell that answers, the reference included: who it is, its ``status`` and what was judged.
 
-    Columns: ``family``, ``variant``, ``run``, ``tokens``, those fields of modifications that are numbers and vary, ``seed``,
+    Columns: ``family``, ``variant``, ``run``, ``tokens``, those fields of modifications that are numbers and vary or are
+    in ``selected``, ``seed``,
     ``status``, ``reference`` (bool), ``win_rate`` (percent) with ``win_rate_stderr`` (over instructions), ``position_bias``
     (percentage points: how much more often than half the answer shown first wins), ``length``, ``length_difference``
     (characters), ``missing`` (verdicts), ``saturated`` (bool: outside 20 to 80%), ``cell_id``. A study without win rates has
@@ -94,8 +92,8 @@ def _win_rates(frame: pd.DataFrame) -> pd.DataFrame:
     wide = rows.set_index(["cell_id", "metric"])["value"].unstack().reindex(columns=list(_METRICS))  # noqa: PD010
     errors = rows[rows["metric"] == "win_rate"].set_index("cell_id")["stderr"].rename("win_rate_stderr")
     numeric = [c for c in fields(frame) if pd.api.types.is_numeric_dtype(rows[c])]
-    own = [c for c in numeric if c == "learning_rate" or len(rows[c].unique()) > 1]
-    about = ["family", "variant", "run", "tokens", *own, "seed", "status"]
+    own = [c for c in numeric if c in selected or len(rows[c].unique()) > 1]
+    about = [*_CELL, *own, "seed", "status"]
     first = rows[["cell_id", *about]].drop_duplicates("cell_id")
     marks = rows.assign(reference=rows["reference"] if "reference" in rows.columns else False)
     first = first.assign(reference=marks.drop_duplicates("cell_id")["reference"].to_numpy(bool))
@@ -156,7 +154,7 @@ def _sentences(data: ReportData, table: pd.DataFrame) -> list[str]:
             f"Warning: win rates saturate. {_count(len(beyond))} outside {low:g} to {high:g}% ({worst}), where differences are "
             "smaller than between models as strong as the reference; choose a reference nearer to them."
         )
-    said += [f"Reference of {name}: {what}." for name, what in references(table, judged).items()]
+    said += [f"Reference of {name}: {what}." for name, what in references(data).items()]
     if (data.study.get("select") or {}).get("how") == "cross_fit":
         said.append(
             "Learning rates are selected by win rate: for everything else on all instructions, for the win rate itself on one "

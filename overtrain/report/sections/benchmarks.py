@@ -72,7 +72,7 @@ def _rows(curves: pd.DataFrame, measure: Measure, shown: set[str]) -> pd.DataFra
 
 def _references(data: ReportData, family: str) -> str:
     """Return what the caption says of AlpacaEval's references."""
-    found = references(data.frame("win_rates"), data.study.get("judged") or {})
+    found = references(data)
     mine = [
         f"{name.removeprefix(f'{family}, ')}: {what}" for name, what in found.items() if name.startswith(f"{family}, ")
     ]

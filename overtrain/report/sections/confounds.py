@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from overtrain.report.drawing import Drawing, finish, grid, token_axis
 from overtrain.report.section import Section
 from overtrain.report.tables import Table, table_of
@@ -13,17 +11,18 @@ from overtrain.report.tables import Table, table_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
+
     from overtrain.report.data import ReportData
 
 __all__ = ["Confounds"]
 
 _KEYS = ["family", "run", "checkpoint", "tokens"]
-_PREFIX = "pretraining_"
 _CONFOUNDS = {
-    "learning_rate": ("the learning rate", "pre-training learning rate"),
-    "epochs": ("the passes over the pre-training data", "passes over the data"),
+    "pretraining_learning_rate": ("the learning rate", "pre-training learning rate"),
+    "pretraining_epochs": ("the passes over the pre-training data", "passes over the data"),
 }
-"""Name in the study's ``points`` -> in a sentence, and on an axis. In the frame the names begin with ``pretraining_``."""
+"""Column -> in a sentence, and on an axis. In the results the columns begin with ``checkpoint_``."""
 _COLUMNS = {
     "family": "family",
     "run": "run",
@@ -44,39 +43,28 @@ class Confounds(Section):
     computes = ("confounds",)
 
     def compute(self, data: ReportData) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yield one row per checkpoint, from the study's ``points`` and from columns ``checkpoint_...`` of the results.
-
-        ``points`` is a list of ``{checkpoint, family, run, tokens, learning_rate, epochs}``; what is not known is missing.
-        """
+        """Yield one row per checkpoint, from columns ``checkpoint_...`` of the results; what is not known is missing."""
         frame = data.scores.frame
-        own = {c: c.replace("checkpoint_", _PREFIX) for c in frame.columns if str(c).startswith("checkpoint_")}
+        own = {c: c.replace("checkpoint_", "pretraining_") for c in frame.columns if str(c).startswith("checkpoint_")}
         table = data.cells[_KEYS].drop_duplicates().reset_index(drop=True)
         if own:
-            more = frame[[*_KEYS, *own]].drop_duplicates(subset=_KEYS).rename(columns=own)
-            table = table.merge(more, on=_KEYS, how="left")
-        points = data.study.get("points") or []
-        told = pd.DataFrame([{k: v for k, v in point.items() if k in {*_KEYS, *_CONFOUNDS}} for point in points])
-        if len(told):
-            told = told.rename(columns={name: f"{_PREFIX}{name}" for name in _CONFOUNDS})
-            on = [k for k in _KEYS if k in told.columns]
-            fresh = [c for c in told.columns if c not in table.columns]
-            table = table.merge(told[[*on, *fresh]].drop_duplicates(subset=on), on=on, how="left")
-        absent = [f"{_PREFIX}{name}" for name in _CONFOUNDS if f"{_PREFIX}{name}" not in table.columns]
+            known = frame[[*_KEYS, *own]].drop_duplicates(subset=_KEYS).rename(columns=own)
+            table = table.merge(known, on=_KEYS, how="left")
+        absent = [column for column in _CONFOUNDS if column not in table.columns]
         table = table.assign(**dict.fromkeys(absent, float("nan")))
         yield "confounds", table.sort_values([*_KEYS[:2], "tokens"]).reset_index(drop=True)
 
     def missing(self, data: ReportData) -> Iterator[str]:
         """Say which confound is not recorded."""
         table = data.frame("confounds")
-        for name, (what, _) in _CONFOUNDS.items():
-            if not table[f"{_PREFIX}{name}"].notna().any():
+        for column, (what, _) in _CONFOUNDS.items():
+            if not table[column].notna().any():
                 yield f"Confound not recorded: {what} at each checkpoint."
 
     def figures(self, data: ReportData) -> Iterator[Drawing]:
         """Yield one figure with a panel per confound that is recorded."""
         table = data.frame("confounds")
-        labels = {f"{_PREFIX}{name}": label for name, (_, label) in _CONFOUNDS.items()}
-        known = [c for c in labels if c in table.columns and table[c].notna().any()]
+        known = [c for c in _CONFOUNDS if c in table.columns and table[c].notna().any()]
         if not known:
             return
         figure, axes = grid(len(known), width=4.6)
@@ -90,7 +78,7 @@ class Confounds(Section):
                 )
                 handles[str(family)] = handle
             token_axis(axis, table["tokens"])
-            axis.set_ylabel(labels[column])
+            axis.set_ylabel(_CONFOUNDS[column][1])
             axis.set_ylim(bottom=0)
         finish(figure, handles, "No bars: set by the pre-training")
         yield Drawing(

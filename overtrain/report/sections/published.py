@@ -14,6 +14,7 @@ import pandas as pd
 from model_wrappers.errors import DataError
 from overtrain.analysis.compare import compare
 from overtrain.analysis.verdict import format_tokens
+from overtrain.report.axes import fields, trained_on
 from overtrain.report.points import in_metric_direction, named
 from overtrain.report.section import Section
 from overtrain.report.tables import Table
@@ -109,7 +110,8 @@ class Published(Section):
 
     def compute(self, data: ReportData) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yield what each variant is and was trained on."""
-        yield "variants", variants(data.cells)
+        table = data.cells[["family", "variant", "modification"]].drop_duplicates(["family", "variant"])
+        yield "variants", table.assign(data=list(_training_data(data).values())).reset_index(drop=True)
 
     def sentences(self, data: ReportData) -> Iterator[str]:
         """Yield the source."""
@@ -126,21 +128,21 @@ class Published(Section):
             yield Table("", ["The paper", "where", "this study"], rows, prose=True)
 
 
-def variants(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return family, variant, modification and training data of every variant."""
-    data = cells["data"].map(str) if "data" in cells.columns else ""
-    table = cells.assign(data=data)[["family", "variant", "modification", "data"]]
-    return table.drop_duplicates(["family", "variant"]).reset_index(drop=True)
+def _training_data(data: ReportData) -> dict[tuple[str, str], str]:
+    """Return family and variant -> the data that the variant is trained on, empty where there is none."""
+    own = fields(data.results)
+    cells = data.cells.drop_duplicates(["family", "variant"]).to_dict("records")
+    return {(row["family"], row["variant"]): ", ".join(trained_on(row, own)) for row in cells}
 
 
 def _ours(data: ReportData, statement: Statement) -> list[str]:
     table = data.frame("verdicts" if statement.compare is None else "published")
     if table.empty:
         return []
-    trained_on = data.frame("variants").set_index(["family", "variant"])["data"].to_dict()
+    read = _training_data(data)
     found = []
     for row in table.to_dict("records"):
-        about = f"{row['variant']} {trained_on.get((row['family'], row['variant']), '')}"
+        about = f"{row['variant']} {read.get((row['family'], row['variant']), '')}"
         given = ((statement.family, row["family"]), (statement.data, about), (statement.measure, row["endpoint"]))
         shown = row["tuned"] or row["kind"] == "finetune"
         if shown and all(re.search(pattern, str(text), re.IGNORECASE) for pattern, text in given):

@@ -8,8 +8,10 @@ import re
 
 import pytest
 
+import overtrain.report.export as forms
 from model_wrappers.errors import ConfigError, StoreError
-from overtrain.report.export.forms import export
+from overtrain.report.export import export, form_names, load_form
+from overtrain.report.export.form import Form
 
 
 def exported(root, out, **options):
@@ -166,3 +168,29 @@ def test_what_cannot_be_exported(run, tmp_path):
         export(root, tmp_path, form="csv")
     with pytest.raises(StoreError, match="overtrain sweep"):
         export(tmp_path, tmp_path / "x", form="lm_eval")
+
+
+@pytest.mark.parametrize("name", form_names())
+def test_a_form_is_found_by_its_files_name_and_says_what_it_needs(name, tmp_path):
+    form = load_form(name)
+    assert isinstance(form, Form)
+    assert type(form).__doc__
+    with pytest.raises(StoreError, match=r"overtrain (sweep|judge)"):
+        export(tmp_path, tmp_path / "x", form=name)
+
+
+def test_one_file_adds_a_form(run, tmp_path, monkeypatch):
+    root, frame = run
+    folder = tmp_path / "forms"
+    folder.mkdir()
+    (folder / "names.py").write_text(
+        "from overtrain.report.export.form import OneFilePerCell\n"
+        "class Names(OneFilePerCell):\n"
+        "    '''One file per cell with its model's name.'''\n"
+        "    def content(self, cell, organization):\n"
+        "        return f'{cell.model}.json', {'by': organization, 'cell': cell.model}\n"
+    )
+    monkeypatch.setattr(forms, "__path__", [*forms.__path__, str(folder)])
+    written = exported(root, tmp_path / "out", form="names", organization="us")
+    assert len(written) == frame.loc[frame["status"] == "done", "cell_id"].nunique()
+    assert {json.loads(path.read_text())["by"] for path in written} == {"us"}
