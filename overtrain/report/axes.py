@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from overtrain.plan.axes import Axis, axes_of_columns, category_of, data_of_columns
+from model_wrappers.modifications.base import Axis
+from overtrain.plan.axes import axes_of_columns, category_of, data_of_columns
 from overtrain.results.frame import COLUMNS, MARKS
 
 if TYPE_CHECKING:

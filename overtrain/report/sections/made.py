@@ -30,7 +30,7 @@ class Made(Section):
 
     def files(self, data: ReportData) -> Iterator[str]:
         """Yield the names of all tables with rows."""
-        yield from (name for name, frame in data.frames.items() if len(frame))
+        yield from sorted(name for name, frame in data.frames.items() if len(frame))
 
 
 def _versions(study: Mapping[str, Any]) -> str:
