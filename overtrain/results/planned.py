@@ -1,0 +1,127 @@
+"""From a study and its plan to the record that a sweep writes, and what changed since the last one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from overtrain.plan.axes import axes_of_cells, axes_of_columns, category_of, data_of_columns, selected_value
+from overtrain.plan.reference import generates
+from overtrain.results.record import AxisRecord, CellRecord, StudyRecord, VariantRecord
+from overtrain.study.study import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from overtrain.plan.cells import Cell
+    from overtrain.plan.jobs import Job, Plan
+    from overtrain.results.store import Store
+    from overtrain.study.study import Study
+
+__all__ = ["refused", "study_record"]
+
+_PARTS = {
+    "weights": "weights or training data",
+    "tasks": "evaluation rows or tasks",
+    "dtype": "dtype",
+    "lm_eval": "the version of lm-eval",
+}
+
+
+def study_record(study: Study, cells: Sequence[Cell], plan: Plan | None = None) -> StudyRecord:
+    """Return what ``study.json`` says of a study.
+
+    Args:
+        study: what was asked for.
+        cells: all of the study's.
+        plan: identities of the cells and why some have none; without a plan no cell has an identity.
+    """
+    jobs = {} if plan is None else {job.cell.key: job for job in plan.jobs}
+    problems = {} if plan is None else plan.problems
+    same = () if plan is None else tuple(c.key for c in cells if c.key not in jobs and c.key not in problems)
+    variants = []
+    kept = [cell for cell in cells if cell.key not in same]
+    by_variant: dict[str, list[Cell]] = {
+        name: [] for name in dict.fromkeys([v.name for v in study.variants] + [c.variant for c in kept])
+    }
+    for cell in kept:
+        by_variant[cell.variant].append(cell)
+    varied = {}
+    for name, own in by_variant.items():
+        axes = axes_of_cells((_steps(cell), cell.columns()) for cell in own)
+        varied[name] = [column for column, (_, values) in axes.items() if len(values) > 1]
+        if name != BASE:
+            described = tuple(AxisRecord(**dataclasses.asdict(a), values=values) for a, values in axes.values())
+            variants.append(VariantRecord(name=name, category=_category(own), axes=described))
+    records = [_cell(cell, jobs.get(cell.key), problems.get(cell.key), varied[cell.variant]) for cell in kept]
+    return StudyRecord(
+        name=study.name,
+        description=study.description,
+        tasks=study.tasks,
+        seeds=study.seeds,
+        budgets=tuple(sorted({p.tokens for p in study.points})),
+        variants=tuple(variants),
+        select=study.select,
+        reference=study.reference,
+        judge=study.judge,
+        primary=study.primary,
+        plateau_margin=study.plateau_margin,
+        cells=tuple(records),
+        same=same,
+    )
+
+
+def _cell(cell: Cell, job: Job | None, problem: str | None, varied: Sequence[str]) -> CellRecord:
+    steps, fields = _steps(cell), cell.columns()
+    origin = cell.base or cell.point
+    return CellRecord(
+        key=cell.key,
+        cell_id=job.cell_id if job else None,
+        weights_id=job.weights_id if job else None,
+        problem=problem,
+        label=cell.label,
+        checkpoint=cell.checkpoint,
+        family=origin.family,
+        run=origin.run,
+        tokens=cell.point.tokens,
+        checkpoint_learning_rate=cell.point.learning_rate,
+        variant=cell.variant,
+        modification=cell.modification,
+        category=_category([cell]),
+        seed=cell.seed,
+        fields=fields,
+        axes={column: fields[column] for column in varied if column in fields},
+        selected=selected_value(axes_of_columns(steps), fields),
+        data=data_of_columns(steps, fields),
+        answers=generates(cell),
+        reference_only=not cell.curve,
+    )
+
+
+def _steps(cell: Cell) -> list[str]:
+    return [step.name for step in cell.modifications]
+
+
+def _category(cells: Sequence[Cell]) -> str:
+    return category_of(_steps(cells[0]), elsewhere=cells[0].base is not None) if cells else "other"
+
+
+def refused(before: StudyRecord | None, plan: Plan, store: Store) -> list[str]:
+    """Return a message for every finished cell whose weights, rows or versions are not those of today.
+
+    Such a cell is not used any more: what is asked for now has another identity, and is evaluated again.
+    """
+    known = {cell.key: cell.cell_id for cell in (before.cells if before else ()) if cell.cell_id}
+    messages: dict[str, int] = {}
+    for job in plan.jobs:
+        old = known.get(job.cell.key)
+        if old is None or old == job.cell_id or store.state(old).status != "done":
+            continue
+        identity = json.loads(store.read(old, "spec.json"))["identity"]
+        changed = [words for name, words in _PARTS.items() if identity.get(name) != job.identity[name]]
+        message = f"{job.cell.checkpoint}, {job.cell.variant}: {' and '.join(changed)} changed since"
+        messages[message] = messages.get(message, 0) + 1
+    return [
+        f"{count} finished cell{'s' if count > 1 else ''} of {text}; not reused" for text, count in messages.items()
+    ]
