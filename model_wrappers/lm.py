@@ -163,7 +163,8 @@ class ModifiedLM(HFLM):
 
     @functools.cached_property
     def _scorer(self) -> PrefixScorer:
-        return PrefixScorer(self, super()._loglikelihood_tokens, self._check_plan)
+        host = functools.partial(super().loglikelihood, disable_tqdm=True)
+        return PrefixScorer(self, super()._loglikelihood_tokens, host, self._check_plan)
 
     def _check_plan(self, plan: Plan) -> None:
         """Refuse what no context can hold, and continuations without a token."""

@@ -9,6 +9,8 @@ import sys
 import pytest
 from commands import BIN, INCLUDE, assert_one_message, model_args, results, run
 
+from model_wrappers.compat import logged_text
+
 TEXTS = ["A man walks into a bar and orders a glass of water.", "Naïve questions: what is 2 + 2?", "Third text."] * 2
 
 

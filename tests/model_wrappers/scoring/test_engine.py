@@ -13,7 +13,7 @@ from model_wrappers.architectures.proven import PROVEN
 from model_wrappers.compat import instance, rolling_request, rolling_value
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.lm import PerturbedLM
-from model_wrappers.scoring import engine, score
+from model_wrappers.scoring import engine, proofs, score
 
 TEXTS = ["The quick brown fox jumps over the lazy dog. " * 9, "", "Eat", "How do I boil an egg? " * 30]
 PAIRS = [(TEXTS[0], f" {word}") for word in ("fox", "dog", "quick brown", "egg")] + [("Eat", " well"), ("", "walk")]
@@ -22,7 +22,7 @@ PAIRS = [(TEXTS[0], f" {word}") for word in ("fox", "dog", "quick brown", "egg")
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(engine, "_plans", type(engine._plans)())
-    monkeypatch.setattr(engine, "_compared", {})
+    monkeypatch.setattr(proofs, "_known", {})
 
 
 def instances(kind: str, arguments: list[tuple[str, ...]]) -> list:

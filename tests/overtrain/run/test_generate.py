@@ -86,7 +86,6 @@ def test_a_sweep_keeps_the_answers_and_not_the_other_texts(study, tmp_path):
         kept += 1
         samples = [json.loads(line) for line in store.read(entry["cell_id"], f"samples_{TASK}.jsonl").splitlines()]
         assert [s["doc"]["instruction"] for s in samples] == [r["instruction"] for r in ROWS]
-        assert all(logged_text(s) is not None for s in samples)
         results = json.loads(store.read(entry["cell_id"], "results.json"))
         generation = results["config"]["overtrain"]["generation"]
         assert generation["backend"] == "hf"
