@@ -16,12 +16,7 @@ from model_wrappers.scoring.tokens import Request
 
 TEXT = "The quick brown fox jumps over the lazy dog. "
 PAIRS = [(TEXT * 3, f" {word}") for word in ("fox", "dog", "quick brown", "egg")] + [("Eat", " well"), ("", "walk")]
-INSIDE = [
-    ("How do I bo", "il an egg?"),
-    ("The qui", "ck brown fox"),
-    ("Put it into boil", "ing water"),
-    (" ", " sleep"),
-]
+INSIDE = [("How do I bo", "il an egg?"), ("The qui", "ck brown fox"), ("Put it into boil", "ing water")]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +57,7 @@ def another_process(monkeypatch):
 def test_tokens_that_merge_over_the_border_are_split_as_lm_eval_splits_them(make_model, caplog):
     folder = make_model("olmo")
     host = HFLM(pretrained=str(folder), device="cpu")
-    merged = [host.tok_encode(c + t)[: len(host.tok_encode(c))] != host.tok_encode(c) for c, t in INSIDE[:3]]
+    merged = [host.tok_encode(c + t)[: len(host.tok_encode(c))] != host.tok_encode(c) for c, t in INSIDE]
     assert all(merged)
     with caplog.at_level(logging.WARNING, "model_wrappers"):
         found = values(lm(folder), INSIDE)
@@ -88,8 +83,8 @@ def test_other_tokens_than_lm_evals_are_seen_whatever_was_proven_before(make_mod
     monkeypatch.setattr(engine, "encode", whole)
     monkeypatch.setattr(comparison, "encode", whole)
     with caplog.at_level(logging.WARNING, "model_wrappers.scoring"):
-        found = values(lm(folder), INSIDE[:3])
-    assert found == HFLM(pretrained=str(folder), device="cpu").loglikelihood(asked(INSIDE[:3]))
+        found = values(lm(folder), INSIDE)
+    assert found == HFLM(pretrained=str(folder), device="cpu").loglikelihood(asked(INSIDE))
     assert "came out as other tokens than lm-eval's" in caplog.text
 
 
