@@ -15,6 +15,7 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.compat import logged_text
 from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
 from overtrain.report.export.form import Form
@@ -128,7 +129,7 @@ def _outputs(run_folder: Path, cell_id: str, generator: str) -> dict[int, dict[s
         doc = sample["doc"]
         found[int(sample["doc_id"])] = {
             "instruction": str(doc["instruction"]),
-            "output": str(sample["filtered_resps"][0]),
+            "output": logged_text(sample),
             "generator": generator,
             "dataset": str(doc.get("dataset", "")),
         }
