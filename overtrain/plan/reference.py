@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import close_match
+from overtrain.plan.axes import axes_of_columns, selected_value
 from overtrain.plan.cells import seeded
 from overtrain.results.naming import named
 from overtrain_tasks.alpaca_eval import TASK
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from overtrain.plan.cells import Cell
-    from overtrain.study.study import Reference, Study
+    from overtrain.study.settings import ReferenceChoice
+    from overtrain.study.study import Study
 
 __all__ = ["Group", "generates", "groups", "reference_cell", "reference_problems"]
 
@@ -135,10 +137,13 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
 def _missing(study: Study, members: Sequence[dict[str, Any]], wanted: Mapping[str, Any]) -> str | None:
     """Say why a group has no such reference; None where it has."""
     at = [e for e in members if "checkpoint" not in wanted or _is_checkpoint(e, wanted["checkpoint"])]
-    rates = sorted({e["fields"]["learning_rate"] for e in at if e["fields"].get("learning_rate") is not None})
-    if "learning_rate" in wanted and wanted["learning_rate"] not in rates:
-        there = ", ".join(f"{rate:g}" for rate in rates) or "none"
-        return f"reference.learning_rate={wanted['learning_rate']:g}: not in the grid (there: {there})"
+    for name, value in _fields(wanted).items():
+        values = sorted({e["fields"][name] for e in at if e["fields"].get(name) is not None})
+        if value not in values:
+            there = ", ".join(map(_short, values)) or "none"
+            return f"reference.{name}={_short(value)}: not in the grid (there: {there})"
+    if not any(_has(e, _fields(wanted)) for e in at):
+        return f"reference: no cell has all of {', '.join(f'{n}={_short(v)}' for n, v in _fields(wanted).items())}"
     like = _choose(members, dict(wanted) | {"seed": None})["cell"]
     if "seed" not in wanted or any(e["seed"] == wanted["seed"] for e in members):
         return None
@@ -150,8 +155,18 @@ def _missing(study: Study, members: Sequence[dict[str, Any]], wanted: Mapping[st
     return None
 
 
-def _spec(reference: Reference | None) -> dict[str, Any]:
-    return {} if reference is None else dataclasses.asdict(reference)
+def _spec(reference: ReferenceChoice | None) -> dict[str, Any]:
+    return {} if reference is None else reference.describe()
+
+
+def _fields(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the modification's fields among what a reference names."""
+    own = ("checkpoint", "seed", "variant")
+    return {name: value for name, value in wanted.items() if name not in own and value is not None}
+
+
+def _has(entry: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
+    return all(entry["fields"].get(name) == value for name, value in fields.items())
 
 
 def _entry(cell: Cell) -> dict[str, Any]:
@@ -184,23 +199,28 @@ def _applies(members: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) ->
     if not given or given.get("variant", members[0]["variant"]) != members[0]["variant"]:
         return False
     at = [e for e in members if "checkpoint" not in given or _is_checkpoint(e, given["checkpoint"])]
-    rates = {e["fields"].get("learning_rate") for e in at}
-    return bool(at) and ("learning_rate" not in given or given["learning_rate"] in rates)
+    return any(_has(e, _fields(given)) for e in at)
 
 
 def _choose(members: Sequence[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry that ``wanted`` names; what it leaves open is the default's."""
-    place, rate, seed = wanted.get("checkpoint"), wanted.get("learning_rate"), wanted.get("seed")
+    place, seed = wanted.get("checkpoint"), wanted.get("seed")
     own = [e for e in members if not e.get("reference_only") or e["seed"] == seed]
     left = [e for e in own if place is None or _is_checkpoint(e, place)]
     if place is None:
         left = [e for e in left if e["tokens"] == max(x["tokens"] for x in left)]
     left = [e for e in left if e["run"] == left[0]["run"]]
-    rates = sorted({e["fields"]["learning_rate"] for e in left if e["fields"].get("learning_rate") is not None})
+    left = [e for e in left if _has(e, _fields(wanted))]
+    chosen = axes_of_columns(())  # of every modification: the columns of a cell say which ones it has
+    rates = sorted({rate for e in left if (rate := selected_value(chosen, e["fields"])) is not None})
     if rates:
-        middle = rates[(len(rates) - 1) // 2] if rate is None else rate
-        left = [e for e in left if e["fields"].get("learning_rate") == middle]
+        middle = rates[(len(rates) - 1) // 2]
+        left = [e for e in left if selected_value(chosen, e["fields"]) == middle]
     return next((e for e in left if seed is not None and e["seed"] == seed), left[0])
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_checkpoint(entry: Mapping[str, Any], place: str | int) -> bool:

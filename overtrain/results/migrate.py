@@ -48,7 +48,15 @@ def migrate(content: dict[str, Any]) -> dict[str, Any]:
         described = [dataclasses.asdict(axis) | {"values": list(values)} for axis, values in axes.values()]
         variants.append({"name": name, "category": own[0]["category"] if own else "other", "axes": described})
     kept = {name: study[name] for name in _STUDY if study.get(name) is not None}
+    if "reference" in kept:
+        kept["reference"] = _reference(kept["reference"])
     return {**kept, "variants": variants, "cells": cells, "same": content["same"]}
+
+
+def _reference(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a reference with the modification's fields, of which format 1 knew the learning rate, under ``fields``."""
+    own = {name: entry.get(name) for name in ("checkpoint", "seed", "variant")}
+    return own | {"fields": {name: value for name, value in entry.items() if name not in own and value is not None}}
 
 
 def _cell(entry: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
 from overtrain.common.typed_json import from_json, to_json
 from overtrain.results.migrate import migrate
-from overtrain.study.study import Judge, Primary, Reference, Select
+from overtrain.study.settings import JudgeSettings, PrimaryComparison, ReferenceChoice, Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,10 +168,10 @@ class StudyRecord:
     seeds: tuple[int, ...] = ()
     budgets: tuple[int, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
-    select: Select = field(default_factory=Select)
-    reference: Reference | None = None
-    judge: Judge | None = None
-    primary: Primary | None = None
+    select: Selection = field(default_factory=lambda: Selection(metric="validation_loss"))
+    reference: ReferenceChoice | None = None
+    judge: JudgeSettings | None = None
+    primary: PrimaryComparison | None = None
     plateau_margin: float | None = None
     cells: tuple[CellRecord, ...] = ()
     same: tuple[str, ...] = ()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from overtrain.common.progress import duration
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.results.manifest import read_manifest
 from overtrain.results.store import Store
 from overtrain.run.ladders import missing_runs
-from overtrain.study.load import load_study
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 
 from model_wrappers.errors import ConfigError
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.plan.reference import groups
-from overtrain.study.load import load_study
 from overtrain_tasks.alpaca_eval import TASK
 
 STUDY = """\
@@ -175,7 +175,7 @@ def test_a_checkpoint_that_was_tuned_elsewhere_has_the_seeds_that_it_has(write):
         ("judge: {url: localhost}", "judge.url='localhost': must be an address such as http://127.0.0.1:8000/v1"),
         ("judge: {url: 'http://a:b@host/v1'}", "without a password"),
         ("judge: {orders: three}", "judge.orders='three': must be one of both, one"),
-        ("judge: {max_missing: 1.5}", "judge.max_missing=1.5: is a share"),
+        ("judge: {max_missing: 1.5}", "judge.max_missing=1.5: must be a share from 0 to 1"),
         ("judge: {concurrency: 0}", "judge.concurrency=0: must be greater than 0"),
         ("select: alpaca", "select='alpaca': must be alpaca_eval, paper, or a mapping"),
         ("select: {task: overtrain_alpaca_eval, metric: win_rate}", "give select: alpaca_eval (cross-fitted)"),
@@ -211,7 +211,7 @@ def test_answers_alone_leave_base_cells_without_a_task(write):
 def test_what_a_study_says_of_itself(write):
     text = "reference: {seed: 7}\njudge: {url: 'http://127.0.0.1:8000/v1', model: m, max_missing: 0}\nselect: alpaca_eval\n"
     about = load_study(write(f"{STUDY}{text}")).describe()
-    assert about["reference"] == {"checkpoint": None, "learning_rate": None, "seed": 7, "variant": None}
+    assert about["reference"] == {"checkpoint": None, "seed": 7, "variant": None}
     judge = {"url": "http://127.0.0.1:8000/v1", "model": "m", "orders": "both", "max_missing": 0.0, "concurrency": 64}
     assert about["judge"] == judge
     assert about["select"] == {"task": TASK, "metric": "win_rate", "how": "cross_fit"}
