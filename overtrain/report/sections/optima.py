@@ -28,7 +28,7 @@ _COLUMNS = {
     "variant": "variant",
     "run": "run",
     "budget": "tokens",
-    "learning_rate": "best rate",
+    SELECTED: "best rate",
     "near_low": "within 1 se, from",
     "near_high": "to",
     "at_edge": "at the grid's edge",
