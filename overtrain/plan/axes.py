@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["Axis", "axes_of_cells", "axes_of_columns", "category_of", "data_of_columns", "selected_value"]
+__all__ = ["Axis", "Value", "axes_of_cells", "axes_of_columns", "category_of", "data_of_columns", "selected_value"]
 
 V = TypeVar("V")
+Value = str | int | float | bool | None
+"""Of a modification's field; a list is its items joined by ``+``."""
+
 _BASE, _OTHER, _ELSEWHERE = "base", "other", "finetune"
 
 

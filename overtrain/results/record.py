@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
 from overtrain.common.typed_json import from_json, to_json
+from overtrain.plan.axes import Value  # noqa: TC001  (annotations of records are read at run time)
 from overtrain.results.migrate import migrate
 from overtrain.study.study import Judge, Primary, Reference, Select
 
@@ -26,7 +27,6 @@ __all__ = [
     "CellRecord",
     "MetricRow",
     "StudyRecord",
-    "Value",
     "VariantRecord",
     "read_metrics",
     "read_study",
@@ -35,9 +35,6 @@ __all__ = [
 
 FORMAT = 2
 """Of ``study.json``. Format 1 had no categories, axes or data sets of cells, and the study's own part under ``study``."""
-
-Value = str | int | float | bool | None
-"""Of a modification's field; a list is its items joined by ``+``."""
 
 _NAME = "study.json"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model_wrappers.errors import StoreError
 from overtrain.common.captured import captured, tail
+from overtrain.common.typed_json import to_json
 from overtrain.results.metrics import document_columns, metric_rows, training_rows
 from overtrain.results.store import Store
 from overtrain.run.executors.torchrun import run_processes
@@ -83,7 +84,7 @@ def files_of(outcome: Outcome, *, samples: bool) -> dict[str, bytes]:
     documents = document_columns(outcome.samples, lambda task, metric: (task, metric) in outcome.means)
     files = {
         "results.json": _json(outcome.results),
-        "metrics.json": _json([*metric_rows(outcome.results), *trained]),
+        "metrics.json": _json(to_json([*metric_rows(outcome.results), *trained])),
         "documents.parquet": _parquet(documents),
         "training_log.json": _json(outcome.steps),
         "environment.json": _json(outcome.environment),

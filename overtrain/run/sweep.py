@@ -18,7 +18,8 @@ from overtrain.common.captured import captured
 from overtrain.plan.cells import select_cells
 from overtrain.plan.expand import expand
 from overtrain.plan.planner import Planner
-from overtrain.results.manifest import read_manifest, refused, write_manifest
+from overtrain.results.planned import refused, study_record
+from overtrain.results.record import read_study, write_study
 from overtrain.results.store import Store
 from overtrain.run.cell import run_job
 from overtrain.run.ladders import held_out, locate, missing_runs, pretrain_missing
@@ -172,7 +173,7 @@ def run(
 
 
 def _plan(study: Study, cells: Sequence[Cell], runs: Path) -> tuple[Plan, list[str]]:
-    """Identify every cell, write the manifest, and say which finished cells are not what they were."""
+    """Identify every cell, write ``study.json``, and say which finished cells are not what they were."""
     root = runs / study.name
     store = Store(root)
     store.prepare()
@@ -180,9 +181,8 @@ def _plan(study: Study, cells: Sequence[Cell], runs: Path) -> tuple[Plan, list[s
     located = locate(_points(cells), runs)
     with captured(root / ".work" / "plan.log"):
         plan = Planner(root, study.file, located, str(text) if text else None).plan(cells)
-    before = read_manifest(root)
-    messages = refused(before, plan, store)
-    write_manifest(study, cells, plan, root)
+    messages = refused(read_study(root), plan, store)
+    write_study(root, study_record(study, cells, plan))
     return plan, messages
 
 
