@@ -12,13 +12,15 @@ from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.generation.options import GenerateOptions
-from model_wrappers.modifications.base import Modification, registry
+from model_wrappers.modifications.registry import registry
 from model_wrappers.scoring.options import NAME as SCORING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["host_arguments", "read_recipe", "split_arguments"]
+    from model_wrappers.modifications.base import Modification
+
+__all__ = ["choose", "host_arguments", "read_recipe", "split_arguments"]
 
 # What users pass through to from_pretrained. Everything else that neither lm-eval's HFLM, nor we, nor the checkpoint's
 # config knows is a misspelling: from_pretrained would ignore it or fail with a traceback.
@@ -120,6 +122,35 @@ def _read_item(item: object, path: str | Path) -> Modification:
         )
     ((name, values),) = item.items()
     return modification(str(name)).parse(values or {})
+
+
+def choose(arguments: dict[str, Any], wanted: Callable[[type[Modification]], bool]) -> type[Modification]:
+    """Return the modification that a command line means, and take ``kind`` out of ``arguments``.
+
+    ``kind=NAME`` names it. Without, it is the one that has most of the arguments among its fields, misspelled ones
+    included; where several have as many, the `Modification.preferred` one.
+
+    Args:
+        arguments: as given, those of lm-eval's model among them.
+        wanted: says which modifications can be meant.
+
+    Raises:
+        ConfigError: ``kind`` is unknown, or the arguments fit several and none of them is preferred.
+    """
+    able = {name: cls for name, cls in registry().items() if wanted(cls)}
+    if (kind := arguments.pop("kind", None)) is not None:
+        return modification(str(kind), list(able))
+
+    def fit(cls: type[Modification]) -> tuple[int, int, bool]:
+        fields = cls.fields()
+        near = sum(bool(close_match(given, fields)) for given in arguments if given not in fields)
+        return sum(given in fields for given in arguments), near, cls.preferred
+
+    best = max(fit(cls) for cls in able.values())
+    meant = [name for name, cls in able.items() if fit(cls) == best]
+    if len(meant) > 1:
+        raise ConfigError(f"the arguments fit several modifications ({', '.join(meant)}); add kind=NAME")
+    return able[meant[0]]
 
 
 def modification(name: str, allowed: Sequence[str] | None = None) -> type[Modification]:

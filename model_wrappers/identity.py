@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["RequestDigest", "canonical", "cell_id", "digest", "weights_id"]
+__all__ = ["RequestDigest", "canonical", "cell_id", "digest", "weights_digest", "weights_id"]
 
 
 def canonical(value: Any) -> str:
@@ -46,7 +46,16 @@ def weights_id(
         DataError: the training data cannot be read.
     """
     steps = [m.identity(checkpoint, tokenizer) for m in modifications if not m.is_neutral()]
-    return digest({"weights": checkpoint.fingerprint(), "modifications": steps})
+    return weights_digest(checkpoint, steps)
+
+
+def weights_digest(checkpoint: Checkpoint, steps: Sequence[Mapping[str, Any]]) -> str:
+    """Return the `weights_id` of steps whose identities are known already, those that change nothing left out.
+
+    Raises:
+        CheckpointError: the weight files cannot be found or hashed.
+    """
+    return digest({"weights": checkpoint.fingerprint(), "modifications": [dict(step) for step in steps]})
 
 
 def cell_id(weights: str, tasks: Mapping[str, str], dtype: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
 
-from model_wrappers.arguments import modification, read_recipe, split_arguments
+from model_wrappers.arguments import choose, read_recipe, split_arguments
 from model_wrappers.checkpoints.twins import twins
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.answers import Answers
@@ -23,7 +23,6 @@ from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.generation.stopping import generate_rows
 from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_id
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
-from model_wrappers.modifications.base import Modification, registry
 from model_wrappers.processes import join, world
 from model_wrappers.scoring.engine import PrefixScorer
 from model_wrappers.scoring.options import take_scoring
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
 
+    from model_wrappers.modifications.base import Modification
     from model_wrappers.scoring.score import Plan
 
 log = logging.getLogger(__name__)
@@ -190,11 +190,16 @@ class ModifiedLM(HFLM):
         self._note(self._answers.options.request_kind, requests)
         return self._answers.generate(
             requests,
-            [step.record for step in self._steps],
+            self._taught_template(),
             functools.partial(super().generate_until, disable_tqdm=disable_tqdm),
             self._weights_folder,
             trust_remote_code=self._trust_remote_code,
         )
+
+    def _taught_template(self) -> str | None:
+        """Return the template that the last training taught, None if nothing was trained here."""
+        taught = [m.prompt_template(step.record) for m, step in zip(self._effective, self._steps, strict=True)]
+        return next((template for template in reversed(taught) if template is not None), None)
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
@@ -290,21 +295,19 @@ _WHERE_AND_HOW_FAST = frozenset(
 
 
 class FineTunedLM(ModifiedLM):
-    """``overtrain_ft``: fine-tunes the checkpoint, then evaluates it; with ``lora_rank`` by LoRA."""
+    """``overtrain_ft``: trains the checkpoint, then evaluates it; the arguments say how, e.g. ``lora_rank`` by LoRA."""
 
     @classmethod
     def _choose(cls, arguments: dict[str, Any]) -> type[Modification]:
-        lora = any(name.startswith("lora_") for name in arguments)
-        return registry()["lora" if lora else "finetune"]
+        return choose(arguments, lambda m: m.materialise)
 
 
 class PerturbedLM(ModifiedLM):
-    """``overtrain_perturb``: perturbs the checkpoint (``kind=gaussian`` by default), then evaluates it."""
+    """``overtrain_perturb``: perturbs the checkpoint (Gaussian noise, or ``kind=NAME``), then evaluates it."""
 
     @classmethod
     def _choose(cls, arguments: dict[str, Any]) -> type[Modification]:
-        kinds = [name for name, m in registry().items() if not m.materialise]
-        return modification(str(arguments.pop("kind", "gaussian")), kinds)
+        return choose(arguments, lambda m: not m.materialise)
 
 
 class RecipeLM(ModifiedLM):

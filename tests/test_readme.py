@@ -15,7 +15,7 @@ from lm_eval.utils import simple_parse_args_string
 import model_wrappers.lm
 from model_wrappers._hook import GROUP
 from model_wrappers.arguments import split_arguments
-from model_wrappers.modifications.base import registry
+from model_wrappers.modifications.registry import registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

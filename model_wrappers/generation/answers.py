@@ -15,7 +15,7 @@ from model_wrappers.generation.served import Completion, Weights, complete, samp
 from model_wrappers.modifications.base import isolated_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lm_eval.api.instance import Instance
 
@@ -45,7 +45,7 @@ class Answers:
     def generate(
         self,
         requests: Sequence[Instance],
-        records: Sequence[Mapping[str, Any]],
+        taught: str | None,
         host: Callable[[list[Instance]], list[str]],
         folder: str | None,
         *,
@@ -55,7 +55,7 @@ class Answers:
 
         Args:
             requests: of ``generate_until``.
-            records: what each modification recorded.
+            taught: template that the weights were trained with, None if they were not trained here.
             host: lm-eval's own generation.
             folder: that holds the model's weights; None where they exist in memory alone.
             trust_remote_code: run code that a repository brings along.
@@ -69,7 +69,7 @@ class Answers:
             self._prepared = Preparation(
                 lm.tokenizer, lambda text: len(lm.tok_encode(text)), lm.max_length, lm.max_gen_toks
             )
-        prepared = self._prepared.run(requests, records)
+        prepared = self._prepared.run(requests, taught)
         self._gather()
         self._prepared.warn()
         if self.options.generate_backend == "hf":

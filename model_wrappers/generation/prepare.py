@@ -46,14 +46,14 @@ class Preparation:
         self._total: Counter[str] = Counter()  # of all of them
         self.longest = 0
 
-    def run(self, requests: Sequence[Instance], records: Sequence[Mapping[str, Any]]) -> list[Instance]:
+    def run(self, requests: Sequence[Instance], taught: str | None) -> list[Instance]:
         """Return the requests with their prompts written and their answers' lengths fitted to the context.
 
         Requests of tasks that know nothing of templates stay as they are.
 
         Args:
             requests: of ``generate_until``.
-            records: what each modification recorded, in order.
+            taught: template that the weights were trained with, None if they were not trained here.
 
         Raises:
             ConfigError: nothing says which template to use, or a generation argument cannot be.
@@ -61,7 +61,7 @@ class Preparation:
         done: dict[int, Instance] = {}  # lm-eval repeats requests to give every process as many
         for request in requests:
             if id(request) not in done:
-                done[id(request)] = self._one(request, records)
+                done[id(request)] = self._one(request, taught)
         self._total = Counter(self._counts)
         return [done[id(request)] for request in requests]
 
@@ -93,7 +93,7 @@ class Preparation:
         counts = {name: self._total[name] for name in _COUNTS}
         return counts | {"templates": texts, "arguments": [json.loads(k) for k in sorted(self._kwargs)]}
 
-    def _one(self, request: Instance, records: Sequence[Mapping[str, Any]]) -> Instance:
+    def _one(self, request: Instance, taught: str | None) -> Instance:
         text, given = request.args
         if not isinstance(text, Instruction):
             return request
@@ -103,7 +103,7 @@ class Preparation:
         wanted = kwargs.pop(TEMPLATE_KEY, None)
         if wanted is not None:
             if wanted not in self._templates:
-                self._templates[wanted] = resolve_template(str(wanted), records, self._tokenizer)
+                self._templates[wanted] = resolve_template(str(wanted), taught, self._tokenizer)
             template = self._templates[wanted]
             text = write(text, template, self._tokenizer)
             kwargs["until"] = [*kwargs["until"], *(s for s in next_turns(template) if s not in kwargs["until"])]

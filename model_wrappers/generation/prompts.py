@@ -8,14 +8,12 @@ than answer an instruction without the template that it was tuned with.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from model_wrappers.errors import ConfigError
 from model_wrappers.training.templates import TEMPLATES, check_template, render_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
@@ -72,14 +70,12 @@ class Room(NamedTuple):
     truncated: bool
 
 
-def resolve_template(
-    wanted: str, records: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase | None
-) -> str:
+def resolve_template(wanted: str, taught: str | None, tokenizer: PreTrainedTokenizerBase | None) -> str:
     """Return the name of the template to write prompts with.
 
     Args:
         wanted: what the request asks for, `TUNING` or the name of a template.
-        records: what each modification recorded, in order; training records its template, ``auto`` resolved.
+        taught: template that the weights were trained with, None if they were not trained here.
         tokenizer: the model's.
 
     Raises:
@@ -88,9 +84,8 @@ def resolve_template(
     if wanted != TUNING:
         check_template(wanted, tokenizer)
         return wanted
-    trained = [str(r["training_data"]["template"]) for r in records if "training_data" in r]
-    if trained:
-        return trained[-1]
+    if taught is not None:
+        return taught
     if tokenizer is not None and isinstance(tokenizer.chat_template, str):
         return CHAT
     known = (*TEMPLATES, CHAT)

@@ -1,1 +1,1 @@
-"""One file per modification; `model_wrappers.modifications.base.registry` finds them."""
+"""One file per modification; `model_wrappers.modifications.registry` finds them, and those of users' own packages."""

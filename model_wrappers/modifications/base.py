@@ -1,35 +1,83 @@
-"""What a modification is, how its fields are read, and how its file is found.
+"""What a modification is: its fields, what it says about itself, and what it does to a model.
 
-A modification is one file in this folder with one `Modification` subclass. Nothing lists them: `registry` imports every
-module of the package, so a new file is the whole of adding one. The fields of the class are its ``--model_args``, its
-YAML keys and its Python arguments.
+A modification is one file with one `Modification` subclass, in this folder or in a package of the user's own; see
+`model_wrappers.modifications.registry`. The fields of the class are its ``--model_args``, its YAML keys and its Python
+arguments. Everything that other modules need to know about a modification is said by its class: no other module names its
+fields or compares its name.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
+import hashlib
 import random
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["Modification", "Modified", "field", "isolated_generators", "registry"]
+__all__ = ["Axis", "Cost", "Modification", "Modified", "Shared", "field", "isolated_generators"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A field that studies vary, and how it is written and drawn.
+
+    Attributes:
+        field: of the modification.
+        label: for people, e.g. ``learning rate``.
+        unit: of its values, empty for a plain number.
+        scale: of an axis in a figure.
+        selected: whether a study chooses this field's value for every checkpoint, as the best learning rate.
+    """
+
+    field: str
+    label: str
+    unit: str = ""
+    scale: Literal["linear", "log"] = "linear"
+    selected: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What applying a modification costs, beyond loading and evaluating the checkpoint. An estimate, good to a factor of two.
+
+    Attributes:
+        tokens: that pass through the model; None where nothing tells how many.
+        flops_per_token: floating-point operations per token and parameter: 6 for training, 2 for a forward pass.
+        kept_bytes_per_parameter: of weights that stay in the cache.
+        unknown: what is not counted, in words, where ``tokens`` is None.
+    """
+
+    tokens: float | None = 0.0
+    flops_per_token: float = 0.0
+    kept_bytes_per_parameter: float = 0.0
+    unknown: str = ""
+
+    def flops(self, parameters: float) -> float:
+        """Return the floating-point operations for a model of ``parameters``; unknown tokens count as none."""
+        return (self.tokens or 0.0) * self.flops_per_token * parameters
+
+
+class Shared(Protocol):
+    """What several applications of one modification share in a process, e.g. random draws; see `Modification.shared`."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Let `Modification.apply` use it inside the block."""
 
 
 class Modified(NamedTuple):
@@ -46,7 +94,7 @@ class Modified(NamedTuple):
     record: dict[str, Any] = {}  # noqa: RUF012  (a NamedTuple default, never written to)
 
 
-def field(default: Any = dataclasses.MISSING, *, doc: str, identity: bool = True) -> Any:
+def field(default: Any = dataclasses.MISSING, *, doc: str, identity: bool = True, file: bool = False) -> Any:
     """Declare a field of a modification.
 
     Args:
@@ -54,8 +102,9 @@ def field(default: Any = dataclasses.MISSING, *, doc: str, identity: bool = True
         doc: one line for help texts and tables: meaning, unit, allowed range.
         identity: False for what only says where and how fast (a micro-batch, gradient checkpointing); such a field is
             not part of ``weights_id``.
+        file: True for text that names a file, a folder or a data set; see `Modification.files`.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "identity": identity})
+    return dataclasses.field(default=default, metadata={"doc": doc, "identity": identity, "file": file})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,10 +117,18 @@ class Modification(ABC):
         neutral: field values at which it is the identity, or None where there are none.
         materialise: True when applying it is training, whose outcome is kept in the weights cache and always read back
             from there; False when it is cheap enough to repeat at every load.
+        category: how reports group it: ``noise``, ``finetune``, ``compression``, ``merging``, or a word of your own.
+        axes: the fields that studies vary, the usual one first.
+        random: whether the seed changes the outcome; where it does not, cells that differ in the seed alone are one.
+        preferred: whether it is meant where the arguments of a command line fit several modifications equally well.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
+    category: ClassVar[str]
+    axes: ClassVar[tuple[Axis, ...]] = ()
+    random: ClassVar[bool] = True
+    preferred: ClassVar[bool] = False
     neutral: ClassVar[Mapping[str, object] | None] = None
     materialise: ClassVar[bool] = False
 
@@ -109,10 +166,83 @@ class Modification(ABC):
         """Tell whether the fields make this the identity, so that it can be left out of ``weights_id``."""
         return self.neutral is not None and all(getattr(self, name) == value for name, value in self.neutral.items())
 
-    def identity(self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:  # noqa: ARG002
-        """Return what determines the outcome besides the weights, as JSON data: the modification's part of ``weights_id``."""
-        return {"modification": self.name} | {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["identity"]
+    @classmethod
+    def files(cls) -> tuple[str, ...]:
+        """Return the fields that name files, folders or data sets.
+
+        A study resolves a relative path beside its YAML file; ``weights_id`` contains what the file holds (`content`)
+        instead of its path; a finished cell is looked at again when the file changes; ``overtrain validate`` calls
+        `missing_files`.
+        """
+        return tuple(f.name for f in dataclasses.fields(cls) if f.metadata["file"])
+
+    @classmethod
+    def content_fields(cls) -> tuple[str, ...]:
+        """Return the fields that `content` depends on: those of `files`, and those that say what is read of the files."""
+        return cls.files()
+
+    def content(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:  # noqa: ARG002
+        """Return what the files hold, as JSON data for ``weights_id``: here the sha256 of each one that is local.
+
+        It depends on `content_fields` and the tokenizer alone, so a study reads each file once for all its cells.
+        """
+        return {name: _content_sha256(getattr(self, name)) for name in self.files()}
+
+    def missing_files(self) -> list[str]:
+        """Return a message for every file that a field names and that is not there; nothing is downloaded.
+
+        Here a value counts as a path where it begins with ``/``, ``.`` or ``~``; anything else may name a data set.
+        """
+        named = {name: str(getattr(self, name)) for name in self.files() if getattr(self, name) is not None}
+        return [
+            f"{name}={value!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}"
+            for name, value in named.items()
+            if value.startswith(("/", ".", "~")) and not Path(value).expanduser().exists()
+        ]
+
+    def cost(self, checkpoint: Checkpoint | None) -> Cost:  # noqa: ARG002
+        """Return what applying it costs: the least where it only goes through the weights once.
+
+        Args:
+            checkpoint: what it is applied to, not necessarily downloaded; None for one that is still to be pre-trained.
+        """
+        return Cost()
+
+    @classmethod
+    def shared(cls) -> Shared | None:
+        """Return something new for the cells of one process to share, used around every `apply`; None for nothing."""
+        return None
+
+    def prompt_template(self, record: Mapping[str, Any]) -> str | None:  # noqa: ARG002
+        """Return the template that instructions must be written with afterwards, None if it taught none.
+
+        Args:
+            record: of `Modified`, as `apply` gave it.
+        """
+        return None
+
+    def identity(
+        self,
+        checkpoint: Checkpoint,  # noqa: ARG002
+        tokenizer: PreTrainedTokenizerBase,
+        content: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return what determines the outcome besides the weights, as JSON data: the modification's part of ``weights_id``.
+
+        Args:
+            checkpoint: what it is applied to.
+            tokenizer: the checkpoint's own.
+            content: of `content`, where the caller has it already.
+        """
+        read = self.content(tokenizer) if content is None else dict(content)
+        return {"modification": self.name} | self.asked_for() | read
+
+    def asked_for(self) -> dict[str, Any]:
+        """Return the fields that determine the outcome; the seed is left out where nothing is random."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.metadata["identity"] and (self.random or f.name != "seed")
         }
 
     def describe(self) -> dict[str, Any]:
@@ -123,10 +253,21 @@ class Modification(ABC):
     def fields(cls) -> dict[str, str]:
         """Return each field's name and one-line description, in order of declaration.
 
+        >>> from model_wrappers.modifications.registry import registry
         >>> list(registry()["gaussian"].fields())[:2]
         ['seed', 'gamma']
         """
         return {f.name: f.metadata["doc"] for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def required(cls) -> tuple[str, ...]:
+        """Return the fields without a default, in order of declaration."""
+        return tuple(f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING)
+
+    @classmethod
+    def axis(cls, name: str) -> Axis:
+        """Return the axis of a field: as the class declares it, else a linear one called after the field."""
+        return next((a for a in cls.axes if a.field == name), Axis(name, name.replace("_", " ")))
 
     @classmethod
     def parse(cls, given: Mapping[str, object]) -> Modification:
@@ -141,8 +282,7 @@ class Modification(ABC):
                 raise ConfigError(
                     f"unknown argument {name!r} of {cls.name}{close_match(name, known)} (allowed: {', '.join(known)})"
                 )
-        required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
-        missing = [name for name in required if given.get(name) is None]
+        missing = [name for name in cls.required() if given.get(name) is None]
         if missing:
             raise ConfigError(
                 f"{cls.name} needs {', '.join(missing)}: {'; '.join(f'{m}: {known[m]}' for m in missing)}; add "
@@ -156,19 +296,16 @@ def _annotations(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-@functools.cache
-def registry() -> dict[str, type[Modification]]:
-    """Return every modification of this package by name, in alphabetical order.
-
-    Modules are imported, torch is not: a modification imports it inside `Modification.apply`.
-    """
-    package = importlib.import_module("model_wrappers.modifications")
-    found: dict[str, type[Modification]] = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
-        for value in vars(importlib.import_module(f"{package.__name__}.{module}")).values():
-            if isinstance(value, type) and issubclass(value, Modification) and "name" in vars(value):
-                found[value.name] = value
-    return dict(sorted(found.items()))
+def _content_sha256(value: str | None) -> str | None:
+    """Return the sha256 of a local file, or of a folder's files with their names; any other value as it is."""
+    path = Path(value or "").expanduser()
+    if not value or not path.exists():
+        return value
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(path)}/{len(content)}/".encode() + content)
+    return f"sha256:{digest.hexdigest()}"
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from model_wrappers.errors import ConfigError
-from model_wrappers.modifications.base import Modification, Modified, field, isolated_generators
+from model_wrappers.modifications.base import Axis, Cost, Modification, Modified, field, isolated_generators
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
@@ -37,10 +39,20 @@ class FineTune(Modification):
 
     name: ClassVar[str] = "finetune"
     source: ClassVar[str] = "Overtrained Language Models Are Harder to Fine-Tune, Section 2.1 and Appendix B.2"
+    category: ClassVar[str] = "finetune"
     neutral: ClassVar[dict[str, object]] = {"max_steps": 0}
     materialise: ClassVar[bool] = True
+    preferred: ClassVar[bool] = True
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis("learning_rate", "learning rate", scale="log", selected=True),
+        Axis("data", "fine-tuning data"),
+        Axis("epochs", "epochs", scale="log"),
+        Axis("max_steps", "optimiser steps", scale="log"),
+        Axis("train_batch_size", "batch size", "rows", scale="log"),
+        Axis("l2_to_init", "weight of the L2 penalty", scale="log"),
+    )
 
-    data: str = field(doc="anthropic_hh, tulu, alpaca, dolly, gsm8k, a JSONL/Parquet file or a hub data set")
+    data: str = field(doc="anthropic_hh, tulu, alpaca, dolly, gsm8k, a JSONL/Parquet file or a hub data set", file=True)
     learning_rate: float = field(doc="peak learning rate, > 0")
     data_format: str = field("auto", doc="auto, messages, prompt_completion, text, alpaca, dolly, hh or gsm8k")
     data_split: str = field("train", doc="split to train on")
@@ -105,17 +117,43 @@ class FineTune(Modification):
 
         return DataSpec(**{f.name: getattr(self, f.name) for f in fields(DataSpec)})
 
-    def identity(self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    @classmethod
+    def content_fields(cls) -> tuple[str, ...]:
+        from model_wrappers.training.data import DataSpec
+
+        return tuple(f.name for f in fields(DataSpec))
+
+    def content(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         from model_wrappers.training.data import load_examples
 
         loaded = load_examples(self.data_spec(), tokenizer)
+        return {"data_sha256": loaded.hash, "template": loaded.template, "tokenizer": _tokenizer_sha256(tokenizer)}
+
+    def missing_files(self) -> list[str]:
+        from model_wrappers.training.rows import missing
+
+        found = missing(self.data)
+        return [found] if found else []
+
+    def cost(self, checkpoint: Checkpoint | None) -> Cost:  # noqa: ARG002
+        from model_wrappers.training.sizes import training_tokens
+
+        schedule = {name: getattr(self, name) for name in ("epochs", "max_steps", "train_batch_size")}
+        tokens = training_tokens(self.data_spec(), self.train_max_length, **schedule)
+        unknown = f"training on {self.data}" if tokens is None else ""
+        return Cost(tokens=tokens, flops_per_token=6, kept_bytes_per_parameter=4, unknown=unknown)
+
+    def prompt_template(self, record: Mapping[str, Any]) -> str | None:
+        return str(record["training_data"]["template"]) if "training_data" in record else None
+
+    def identity(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: PreTrainedTokenizerBase,
+        content: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         where = {"data", "data_format", "data_split", "data_config"}  # the rows themselves count, not where they lie
-        own = {k: v for k, v in super().identity(checkpoint, tokenizer).items() if k not in where}
-        return own | {
-            "data_sha256": loaded.hash,
-            "template": loaded.template,
-            "tokenizer": _tokenizer_sha256(tokenizer),
-        }
+        return {k: v for k, v in super().identity(checkpoint, tokenizer, content).items() if k not in where}
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return what the optimiser shall see; LoRA wraps the model here."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from model_wrappers.errors import ConfigError
-from model_wrappers.modifications.base import Modification, Modified, field
+from model_wrappers.modifications.base import Axis, Modification, Modified, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -78,7 +78,10 @@ class Gaussian(Modification):
 
     name: ClassVar[str] = "gaussian"
     source: ClassVar[str] = "Overtrained Language Models Are Harder to Fine-Tune, equation 1 and Appendix C.2"
+    category: ClassVar[str] = "noise"
     neutral: ClassVar[dict[str, object]] = {"gamma": 0.0}
+    preferred: ClassVar[bool] = True
+    axes: ClassVar[tuple[Axis, ...]] = (Axis("gamma", "noise scale", "initial standard deviations", scale="log"),)
 
     gamma: float = field(doc="noise scale in units of the initial standard deviation, >= 0")
     init_std: str = field(
@@ -90,8 +93,17 @@ class Gaussian(Modification):
         if self.gamma < 0:
             raise ConfigError(f"gamma={self.gamma}: must be 0 or more; the paper's figures use 0.01 to 0.1")
 
-    def identity(self, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        described = super().identity(checkpoint, tokenizer)
+    @classmethod
+    def shared(cls) -> Draws:
+        return Draws()
+
+    def identity(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: PreTrainedTokenizerBase,
+        content: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        described = super().identity(checkpoint, tokenizer, content)
         beside = checkpoint.side_file("init_std.json") if self.init_std in {"auto", "recorded"} else None
         if beside is not None:
             described["init_std_sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from model_wrappers.errors import ConfigError
-from model_wrappers.modifications.base import field
+from model_wrappers.modifications.base import Axis, field
 from model_wrappers.modifications.finetune import FineTune
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ class Lora(FineTune):
 
     name: ClassVar[str] = "lora"
     source: ClassVar[str] = "https://arxiv.org/abs/2106.09685"
+    preferred: ClassVar[bool] = False
+    axes: ClassVar[tuple[Axis, ...]] = (
+        *FineTune.axes,
+        Axis("lora_rank", "LoRA rank", scale="log"),
+        Axis("lora_alpha", "LoRA alpha", scale="log"),
+    )
 
     lora_rank: int = field(doc="rank of the adapters, >= 1")
     lora_alpha: float = field(16.0, doc="scale: the update is multiplied by lora_alpha / lora_rank, > 0")

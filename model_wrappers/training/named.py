@@ -18,6 +18,8 @@ class NamedSet:
         format: a name of `model_wrappers.training.formats.FORMATS`.
         template: what ``template=auto`` picks; our assumption, the paper gives none.
         mirror: its folder under ``OVERTRAIN_DATA``.
+        rows: that it has, roughly; what an estimate of cost reckons with.
+        row_tokens: per row with its template, likewise.
         limit: rows taken at random where ``data_limit`` is not given, or None for all.
         citation: where it comes from, and what the paper says of it.
     """
@@ -28,6 +30,8 @@ class NamedSet:
     format: str
     template: str
     mirror: str
+    rows: int
+    row_tokens: int
     limit: int | None = None
     citation: str
 
@@ -41,6 +45,8 @@ NAMED_SETS: dict[str, NamedSet] = {
             format="hh",
             template="tulu",
             mirror="hh_rlhf_harmless",
+            rows=160_800,
+            row_tokens=200,  # (measured on harmless-base: 170)
             citation="Bai et al. (2022), arXiv:2204.05862; paper, Appendix B.2: the chosen response is the target",
         ),
         NamedSet(
@@ -49,6 +55,8 @@ NAMED_SETS: dict[str, NamedSet] = {
             format="messages",
             template="tulu",
             mirror="tulu",
+            rows=490_000,
+            row_tokens=450,
             limit=200_000,
             citation="Wang et al. (2023), arXiv:2306.04751; paper, Appendix B.2: version 1, 200k of 490k rows",
         ),
@@ -58,6 +66,8 @@ NAMED_SETS: dict[str, NamedSet] = {
             format="alpaca",
             template="alpaca",
             mirror="alpaca",
+            rows=52_002,
+            row_tokens=110,  # (measured)
             citation="Taori et al. (2023), https://github.com/tatsu-lab/stanford_alpaca; paper, Appendix B.2, table 2",
         ),
         NamedSet(
@@ -66,6 +76,8 @@ NAMED_SETS: dict[str, NamedSet] = {
             format="dolly",
             template="alpaca",
             mirror="dolly",
+            rows=15_011,
+            row_tokens=215,  # (measured)
             citation="Conover et al. (2023), https://huggingface.co/datasets/databricks/databricks-dolly-15k",
         ),
         NamedSet(
@@ -75,6 +87,8 @@ NAMED_SETS: dict[str, NamedSet] = {
             format="gsm8k",
             template="qa",
             mirror="gsm8k",
+            rows=7_473,
+            row_tokens=130,  # (measured)
             citation="Cobbe et al. (2021), arXiv:2110.14168",
         ),
     )

@@ -20,7 +20,7 @@ from model_wrappers.training.named import NAMED_SETS, NamedSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MIRROR_VARIABLE", "Row", "Source", "open_source"]
+__all__ = ["MIRROR_VARIABLE", "Row", "Source", "missing", "open_source"]
 
 MIRROR_VARIABLE = "OVERTRAIN_DATA"
 _SUFFIXES = (".jsonl", ".parquet", ".json")
@@ -62,6 +62,15 @@ class Source:
     rows: Callable[[], Iterator[Row]]
 
 
+def missing(data: str) -> str | None:
+    """Return the message for a ``data`` that names a file or folder that is not there, else None."""
+    path = Path(data).expanduser()
+    written_as_path = path.suffix in _SUFFIXES or data.startswith((".", "/", "~")) or data.count("/") > 1
+    if data in NAMED_SETS or not written_as_path or path.exists():
+        return None
+    return f"data={data!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}"
+
+
 def open_source(data: str, split: str, config: str | None) -> Source:
     """Find the data set that ``data`` means; see `model_wrappers.training.data.DataSpec`.
 
@@ -75,8 +84,9 @@ def open_source(data: str, split: str, config: str | None) -> Source:
         return _local(path, split, published=False, named=None)
     hub = named.hub if named else data
     config = config or (named.config if named else None)
-    if named is None and (path.suffix in _SUFFIXES or data.startswith((".", "/", "~")) or data.count("/") > 1):
-        raise DataError(f"data={data!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}")
+    absent = missing(data)
+    if absent is not None:
+        raise DataError(absent)
     if not _HUB_ID.fullmatch(hub):
         raise ConfigError(
             f"data={data!r}: unknown data set{close_match(data, NAMED_SETS)} (named sets: {', '.join(NAMED_SETS)}; or "

@@ -1,4 +1,4 @@
-"""Rough sizes of models, data sets and benchmarks, to say what a study will cost before it runs.
+"""Rough sizes of models and benchmarks, to say what a study will cost before it runs.
 
 Nothing here decides a result. Numbers marked (measured) were counted on samples of the rows, the others are published or
 our assumption; an estimate built on them is good to a factor of two.
@@ -15,23 +15,15 @@ from typing import TYPE_CHECKING
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from model_wrappers.modifications.base import Modification
     from overtrain.plan.cells import Cell
     from overtrain.study.study import Point
 
-__all__ = ["Machine", "evaluation_tokens", "generated_tokens", "machine_for", "parameters", "training_tokens"]
+__all__ = ["Machine", "evaluation_tokens", "generated_tokens", "machine_for", "parameters"]
 
 _PARAMETERS = {
     "allenai/OLMo-1B-hf": 1.18e9,
     "allenai/OLMo-2-1124-7B": 7.30e9,
     "LLM360/Amber": 6.74e9,
-}
-_ROWS = {  # rows, tokens per row with template; rows of tulu are those that the paper draws
-    "alpaca": (52_002, 110),  # (measured)
-    "anthropic_hh": (160_800, 200),  # (measured on harmless-base: 170)
-    "tulu": (200_000, 450),
-    "dolly": (15_011, 215),  # (measured)
-    "gsm8k": (7_473, 130),  # (measured)
 }
 _TASKS = {  # documents, tokens scored per document over all its choices, 5-shot, contexts not shared
     "overtrain_arc_challenge": (1_172, 960),
@@ -101,36 +93,6 @@ def parameters(point: Point) -> float | None:
         return _PARAMETERS[point.repo]
     found = re.search(r"(\d+(?:\.\d+)?)([bm])(?![a-z])", point.repo.lower())
     return float(found[1]) * {"b": 1e9, "m": 1e6}[found[2]] if found else None
-
-
-def training_tokens(modification: Modification) -> float | None:
-    """Return the tokens that a modification trains on, 0 if it trains none, None where nothing tells."""
-    data = getattr(modification, "data", None)
-    if data is None:
-        return 0.0
-    steps, longest = getattr(modification, "max_steps", None), modification.train_max_length  # type: ignore[attr-defined]
-    size = _rows(str(data))
-    per_row = min(longest, size[1]) if size else longest
-    batch = modification.train_batch_size  # type: ignore[attr-defined]
-    if steps is not None:
-        return float(steps * batch * per_row)
-    if size is None:
-        return None
-    limit = getattr(modification, "data_limit", None)
-    rows = min(size[0], limit) if limit else size[0]
-    return rows * (1 - modification.validation_fraction) * modification.epochs * per_row  # type: ignore[attr-defined]
-
-
-def _rows(data: str) -> tuple[float, float] | None:
-    """Return rows and tokens per row of a named set or a local file of lines."""
-    if data in _ROWS:
-        return _ROWS[data]
-    path = Path(data)
-    if path.suffix != ".jsonl" or not path.is_file():
-        return None
-    with path.open("rb") as handle:
-        lines = [len(line) for line in handle]
-    return len(lines), sum(lines) / max(1, len(lines)) / _BYTES_PER_TOKEN
 
 
 def evaluation_tokens(cell: Cell) -> tuple[float, list[str]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from overtrain.plan.costs import evaluation_tokens, generated_tokens, machine_for, parameters, training_tokens
+from model_wrappers.errors import ConfigError
+from overtrain.plan.costs import evaluation_tokens, generated_tokens, machine_for, parameters
 from overtrain.plan.expand import expand
+from overtrain.plan.located import checkpoint_of
 from overtrain.study.load import load_study
 from overtrain.study.study import Study
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from model_wrappers.modifications.base import Cost
     from overtrain.plan.cells import Cell
 
 __all__ = ["Detectable", "ValidationReport", "validate"]
@@ -117,10 +120,13 @@ def validate(file: str | Path | Study) -> ValidationReport:
     """Read a study and estimate it; loads no model, and downloads nothing.
 
     Raises:
-        ConfigError: everything that is wrong in the file, each with its line.
+        ConfigError: everything that is wrong in the file, each with its line, or files that modifications need are missing.
     """
     study = file if isinstance(file, Study) else load_study(file)
     cells = expand(study)
+    missing = dict.fromkeys(text for cell in cells for m in cell.modifications for text in m.missing_files())
+    if missing:
+        raise ConfigError("\n".join(missing))
     counts: dict[str, int] = {}
     for cell in cells:
         counts[cell.variant] = counts.get(cell.variant, 0) + 1
@@ -153,28 +159,30 @@ def _add(report: ValidationReport, cell: Cell, unknown: dict[str, None]) -> None
     unknown |= dict.fromkeys(f"scoring {task}" for task in unknown_tasks)
     if size is None:
         unknown[f"the size of {cell.point.label}"] = None
-    trained = 0.0
-    for modification in cell.modifications:
-        tokens = training_tokens(modification)
-        if tokens is None:
-            unknown[f"training on {getattr(modification, 'data', modification.name)}"] = None
-        trained += tokens or 0.0
+    costs = _costs(cell)
+    unknown |= dict.fromkeys(cost.unknown for cost in costs if cost.unknown)
     report.trained += any(m.materialise for m in cell.modifications)
-    report.training_tokens += trained
+    report.training_tokens += sum(cost.tokens or 0.0 for cost in costs)
     report.evaluation_tokens += scored
     report.generated_tokens += generated_tokens(cell)
-    report.flops += (size or 0.0) * (6 * trained + 2 * scored)
+    report.flops += sum(cost.flops(size or 0.0) for cost in costs) + 2 * (size or 0.0) * scored
+
+
+def _costs(cell: Cell) -> list[Cost]:
+    where = None if cell.point.ladder is not None else checkpoint_of(cell.point)
+    return [modification.cost(where) for modification in cell.modifications]
 
 
 def _disk(report: ValidationReport, cells: Sequence[Cell], sizes: list[float]) -> float:
-    """Return downloads in 4 bytes a parameter, results, and tuned weights in float32 as long as they are kept."""
+    """Return downloads in 4 bytes a parameter, results, and trained weights as long as they are kept."""
     study = report.study
-    largest = max(sizes, default=0.0)
+    per_parameter = max((cost.kept_bytes_per_parameter for cell in cells for cost in _costs(cell)), default=0.0)
+    largest = per_parameter * max(sizes, default=0.0)
     downloads = sum(4 * (parameters(p) or 0.0) for p in study.points if not p.local)
     best = len(study.points) * max(1, len(study.variants))
     kept = min({"none": 1, "best": best, "all": report.trained}[study.keep_weights], report.trained)
     many = study.evaluation.limit is None and not {"overtrain_ten", "overtrain_core8"}.isdisjoint(study.tasks)
-    return downloads + len(cells) * (_LARGE_RESULT_BYTES if many else _RESULT_BYTES) + 4 * largest * kept
+    return downloads + len(cells) * (_LARGE_RESULT_BYTES if many else _RESULT_BYTES) + largest * kept
 
 
 def _detectable(study: Study) -> list[Detectable]:

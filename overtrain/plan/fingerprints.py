@@ -54,11 +54,9 @@ def data_witness(cell: Cell) -> str:
     """Return a digest of the local files that the cell's modifications read."""
     root = os.environ.get("OVERTRAIN_DATA")
     found = []
-    for modification in cell.modifications:
-        data = getattr(modification, "data", None)
-        if not isinstance(data, str):
-            continue
-        path = Path(data).expanduser()
+    named = [getattr(m, name) for m in cell.modifications for name in m.files()]
+    for value in (v for v in named if v):
+        path = Path(str(value)).expanduser()
         if path.is_file():
             found.append(_files([path]))
         elif path.is_dir():

@@ -7,27 +7,24 @@ without reading any of that again. The file is a cache: delete it and it is made
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import CheckpointError, OvertrainError
 from model_wrappers.files import write_whole
-from model_wrappers.identity import cell_id, digest, weights_id
-from model_wrappers.modifications.base import Modification
+from model_wrappers.identity import cell_id, digest, weights_digest
 from overtrain.plan.dtypes import evaluated_dtype
-from overtrain.plan.fingerprints import checkpoint_witness, data_witness, task_witness
+from overtrain.plan.fingerprints import data_witness, task_witness
 from overtrain.plan.jobs import Job, Plan, settings_of
+from overtrain.plan.located import LocatedPoint
 from overtrain.plan.tasks import built_tasks
 from overtrain.study.study import LADDER_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from model_wrappers.modifications.base import Modification
     from overtrain.plan.cells import Cell
     from overtrain.study.study import Point
 
@@ -46,11 +43,11 @@ class Planner:
 
     def __init__(self, root: Path, file: Path, located: Mapping[str, Point], text_file: str | None) -> None:
         self._root, self._file, self._text = root, file, text_file
-        self._places = {key: _Place(point) for key, point in located.items()}
+        self._places = {key: LocatedPoint(point) for key, point in located.items()}
         self._path = root / ".work" / "plan.json"
         self._recalled = _recall(self._path)
         self._changed = False
-        self._rows: dict[str, tuple[dict[str, Any], set[str]]] = {}
+        self._contents: dict[str, dict[str, Any]] = {}
         self._signs: dict[tuple[str, ...], str] = {}
         self._data: dict[tuple[Any, ...], str] = {}
 
@@ -92,7 +89,9 @@ class Planner:
             write_whole(self._path, json.dumps(self._recalled).encode())
         return Plan(list(jobs.values()), problems)
 
-    def _job(self, cell: Cell, place: _Place, requests: dict[str, str], weights: dict[str, Any], *, share: bool) -> Job:
+    def _job(
+        self, cell: Cell, place: LocatedPoint, requests: dict[str, str], weights: dict[str, Any], *, share: bool
+    ) -> Job:
         return Job(
             cell=cell,
             point=place.point,
@@ -128,13 +127,13 @@ class Planner:
             self._signs[cell.tasks] = task_witness(cell, self._text_of(cell))
         return self._signs[cell.tasks]
 
-    def _weights(self, cell: Cell, place: _Place, *, compute: bool) -> dict[str, Any] | None:
+    def _weights(self, cell: Cell, place: LocatedPoint, *, compute: bool) -> dict[str, Any] | None:
         """Return weights_id, tuned_id and dtype of a cell.
 
         Raises:
             OvertrainError: the checkpoint cannot be had, or its training data cannot be read.
         """
-        names = tuple(getattr(m, "data", None) for m in cell.modifications)
+        names = tuple(getattr(m, name) for m in cell.modifications for name in m.files())
         if names not in self._data:
             self._data[names] = data_witness(cell)
         witness = digest([place.witness, self._data[names], cell.evaluation.dtype])
@@ -143,90 +142,25 @@ class Planner:
             return dict(known)
         if not compute:
             return None
-        steps: Any = [self._identity(m, place) for m in cell.modifications]
-        tokenizer = place.tokenizer if steps else None
+        steps = [self._identity(m, place) for m in cell.modifications]
         trained = _trained(cell)
         found = {
             "witness": witness,
-            "weights_id": weights_id(place.checkpoint, steps, tokenizer),
-            "tuned_id": weights_id(place.checkpoint, steps[:trained], tokenizer) if trained else None,
+            "weights_id": weights_digest(place.checkpoint, steps),
+            "tuned_id": weights_digest(place.checkpoint, steps[:trained]) if trained else None,
             "dtype": evaluated_dtype(place.checkpoint, cell.evaluation.dtype),
         }
         self._recalled["weights"][cell.key] = found
         self._changed = True
         return found
 
-    def _identity(self, modification: Modification, place: _Place) -> _Known:
-        """Return a modification's identity; rows that several cells train on are read and hashed once.
-
-        What reading the rows adds to the plain fields depends on `data_spec` and tokenizer alone. Would it not, the
-        identity that the model itself computes would differ, and the cell be refused.
-        """
-        spec = getattr(modification, "data_spec", None)
-        if spec is None:
-            return _Known(modification.identity(place.checkpoint, place.tokenizer))
-        plain = Modification.identity(modification, place.checkpoint, place.tokenizer)
-        key = digest([modification.name, dataclasses.asdict(spec()), place.vocabulary])
-        if key not in self._rows:
-            whole = modification.identity(place.checkpoint, place.tokenizer)
-            added = {name: value for name, value in whole.items() if name not in plain or plain[name] != value}
-            self._rows[key] = added, plain.keys() - whole.keys()
-        added, dropped = self._rows[key]
-        return _Known({name: value for name, value in plain.items() if name not in dropped} | added)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A modification whose identity has been computed: what `weights_id` asks of one."""
-
-    known: dict[str, Any]
-
-    def is_neutral(self) -> bool:
-        return False
-
-    def identity(self, *_: Any) -> dict[str, Any]:
-        return self.known
-
-
-class _Place:
-    """A checkpoint, and what is worked out about it once."""
-
-    def __init__(self, point: Point) -> None:
-        self.point = point
-        self._problem: OvertrainError | None = None
-
-    @functools.cached_property
-    def checkpoint(self) -> Checkpoint:
-        p = self.point
-        repo: str | Path = Path(p.repo) if p.local else p.repo
-        return Checkpoint(repo=repo, revision=p.revision, subfolder=p.subfolder, tokens=p.tokens)
-
-    @functools.cached_property
-    def _verified(self) -> str:
-        self.checkpoint.verify()
-        return checkpoint_witness(self.checkpoint)
-
-    @property
-    def witness(self) -> str:
-        """A digest that changes with the checkpoint's files; a failure is remembered, the hub is asked once."""
-        if self._problem is None:
-            try:
-                return self._verified
-            except OvertrainError as error:
-                self._problem = error
-        raise self._problem
-
-    @functools.cached_property
-    def tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
-
-    @functools.cached_property
-    def vocabulary(self) -> str:
-        names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
-        files = [self.checkpoint.side_file(name) for name in names]
-        return digest([None if file is None else file.read_bytes().hex() for file in files])
+    def _identity(self, modification: Modification, place: LocatedPoint) -> dict[str, Any]:
+        """Return a modification's part of ``weights_id``; files that several cells read are read and hashed once."""
+        wanted = {name: getattr(modification, name) for name in modification.content_fields()}
+        key = digest([modification.name, wanted, place.vocabulary]) if wanted else ""
+        if key not in self._contents:
+            self._contents[key] = modification.content(place.tokenizer) if wanted else {}
+        return modification.identity(place.checkpoint, place.tokenizer, self._contents[key])
 
 
 def _trained(cell: Cell) -> int:
@@ -243,7 +177,7 @@ def _sharing(cells: Sequence[Cell]) -> dict[str, int]:
     return counts
 
 
-def _refuse_duplicates(places: Sequence[_Place]) -> None:
+def _refuse_duplicates(places: Sequence[LocatedPoint]) -> None:
     first: dict[str, Point] = {}
     for place in places:
         try:

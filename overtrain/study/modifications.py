@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from model_wrappers.errors import OvertrainError, close_match
-from model_wrappers.modifications.base import registry
+from model_wrappers.modifications.registry import registry
 from overtrain.study.study import BASE, Variant
 
 if TYPE_CHECKING:

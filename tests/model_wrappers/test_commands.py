@@ -176,7 +176,7 @@ import torch
 from transformers import AutoTokenizer
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.materialise import tuned_weights
-from model_wrappers.modifications.base import registry
+from model_wrappers.modifications.registry import registry
 model, data, every = sys.argv[1:]
 tuning = registry()["finetune"].parse(
     dict(data=data, learning_rate=1e-2, max_steps=9, train_batch_size=4, resume_every=every))

@@ -17,10 +17,6 @@ CHAT_TEMPLATE = (
 )
 
 
-def trained(template):
-    return {"training_data": {"template": template}}
-
-
 @pytest.mark.parametrize("template", list(TEMPLATES))
 def test_a_prompt_is_what_training_put_before_the_answer(template):
     prompt = write("Name {a} tree.", template)
@@ -44,23 +40,22 @@ def test_single_turn_templates_end_at_another_instruction():
     assert next_turns("plain") == ()
 
 
-def test_the_last_tuning_decides(tokenizer):
-    records = [trained("alpaca"), {}, trained("hh"), {"gamma": 1}]
-    assert resolve_template(TUNING, records, tokenizer) == "hh"
-    assert resolve_template("qa", records, tokenizer) == "qa"
+def test_the_tuning_decides_unless_the_request_names_a_template(tokenizer):
+    assert resolve_template(TUNING, "hh", tokenizer) == "hh"
+    assert resolve_template("qa", "hh", tokenizer) == "qa"
 
 
 def test_without_tuning_the_chat_template_else_an_error(tokenizer):
     with pytest.raises(ConfigError, match=r"no template.*metadata.*allowed: tulu"):
-        resolve_template(TUNING, [], tokenizer)
+        resolve_template(TUNING, None, tokenizer)
     import copy
 
     chatty = copy.deepcopy(tokenizer)
     chatty.chat_template = CHAT_TEMPLATE
-    assert resolve_template(TUNING, [], chatty) == "chat"
+    assert resolve_template(TUNING, None, chatty) == "chat"
     assert write("Hi", "chat", chatty) == "[user]Hi[a]"
     with pytest.raises(ConfigError, match="no chat template"):
-        resolve_template("chat", [], tokenizer)
+        resolve_template("chat", None, tokenizer)
 
 
 def test_an_answer_is_shortened_before_a_prompt_is_cut():

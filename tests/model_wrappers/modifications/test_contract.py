@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from model_wrappers.arguments import CHECKPOINT_ARGUMENTS, FROM_PRETRAINED, host_arguments
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import ConfigError
-from model_wrappers.modifications.base import registry
+from model_wrappers.modifications.registry import registry
 
 NAMES = list(registry())
 

@@ -1,0 +1,96 @@
+"""Which modifications there are: the files of this folder, and those of users' own packages.
+
+A package of the user's own names its module under the entry-point group ``overtrain.modifications``::
+
+    [project.entry-points."overtrain.modifications"]
+    truncate = "overtrain_truncate"
+
+Every `Modification` subclass with a ``name`` of its own that the module defines or imports is then there for ``lm_eval``,
+studies and reports. A package that cannot be loaded takes nothing with it but itself: see `broken`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import logging
+import pkgutil
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from model_wrappers.modifications.base import Modification
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from importlib.metadata import EntryPoint
+
+__all__ = ["GROUP", "broken", "registry"]
+
+GROUP = "overtrain.modifications"
+_log = logging.getLogger(__name__)
+
+
+def registry() -> dict[str, type[Modification]]:
+    """Return every modification by name, in alphabetical order.
+
+    Modules are imported, torch is not: a modification imports it inside `Modification.apply`.
+    """
+    return dict(_found()[0])
+
+
+def broken() -> list[str]:
+    """Return one message for every installed package whose modifications cannot be used."""
+    return list(_found()[1])
+
+
+@functools.cache
+def _found() -> tuple[dict[str, type[Modification]], list[str]]:
+    package = importlib.import_module("model_wrappers.modifications")
+    found: dict[str, type[Modification]] = {}
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+        found |= {
+            cls.name: cls for cls in _classes(vars(importlib.import_module(f"{package.__name__}.{module}")).values())
+        }
+    problems: list[str] = []
+    for point in sorted(entry_points(group=GROUP), key=lambda p: (_package(p), p.name)):
+        try:
+            found |= _of_package(point, found)
+        except Exception as error:  # noqa: BLE001  (a package of somebody else's may raise anything)
+            problems.append(
+                f"package {_package(point)}: its modifications are left out ({type(error).__name__}: {error}); update it or "
+                f"uninstall it (entry point {point.name} = {point.value})"
+            )
+    for problem in problems:
+        _log.warning(problem)
+    return dict(sorted(found.items())), problems
+
+
+def _of_package(point: EntryPoint, taken: dict[str, type[Modification]]) -> dict[str, type[Modification]]:
+    """Return the modifications that an entry point leads to, none of which is in ``taken``.
+
+    Raises:
+        ValueError: it leads to none, one is incomplete, or one has a name that is taken.
+    """
+    loaded = point.load()
+    values = [loaded] if isinstance(loaded, type) else vars(loaded).values()
+    found = {cls.name: cls for cls in _classes(values) if taken.get(cls.name) is not cls}
+    if not found:
+        raise ValueError("no Modification subclass with a name of its own")
+    for name, cls in found.items():
+        if name in taken:
+            raise ValueError(f"the name {name!r} is taken by {taken[name].__module__}")
+        lacking = [what for what in ("source", "category") if not isinstance(getattr(cls, what, None), str)]
+        if lacking or inspect.isabstract(cls):
+            raise ValueError(f"{cls.__name__} lacks {', '.join(lacking or sorted(cls.__abstractmethods__))}")
+    return found
+
+
+def _classes(values: Iterable[object]) -> Iterator[type[Modification]]:
+    for value in values:
+        if isinstance(value, type) and issubclass(value, Modification) and isinstance(vars(value).get("name"), str):
+            yield value
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value

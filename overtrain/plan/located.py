@@ -1,0 +1,65 @@
+"""Where a study's checkpoint lies, and what is worked out about it once."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_wrappers.checkpoints.checkpoint import Checkpoint
+from model_wrappers.errors import OvertrainError
+from model_wrappers.identity import digest
+from overtrain.plan.fingerprints import checkpoint_witness
+
+if TYPE_CHECKING:
+    from overtrain.study.study import Point
+
+__all__ = ["LocatedPoint", "checkpoint_of"]
+
+
+def checkpoint_of(point: Point) -> Checkpoint:
+    """Return the checkpoint that a point names; nothing is downloaded."""
+    repo: str | Path = Path(point.repo) if point.local else point.repo
+    return Checkpoint(repo=repo, revision=point.revision, subfolder=point.subfolder, tokens=point.tokens)
+
+
+class LocatedPoint:
+    """A checkpoint, and what is worked out about it once."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+        self._problem: OvertrainError | None = None
+
+    @functools.cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint; nothing is downloaded by asking for it."""
+        return checkpoint_of(self.point)
+
+    @functools.cached_property
+    def _verified(self) -> str:
+        self.checkpoint.verify()
+        return checkpoint_witness(self.checkpoint)
+
+    @property
+    def witness(self) -> str:
+        """A digest that changes with the checkpoint's files; a failure is remembered, the hub is asked once."""
+        if self._problem is None:
+            try:
+                return self._verified
+            except OvertrainError as error:
+                self._problem = error
+        raise self._problem
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's own tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+
+    @functools.cached_property
+    def vocabulary(self) -> str:
+        """A digest of the tokenizer's files: checkpoints with the same one read training data alike."""
+        names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
+        files = [self.checkpoint.side_file(name) for name in names]
+        return digest([None if file is None else file.read_bytes().hex() for file in files])
