@@ -20,8 +20,8 @@ from model_wrappers.serving.client import Endpoint, run_anywhere
 from overtrain.judging.pairs import Questions, find_matches
 from overtrain.judging.progress import JudgeProgress
 from overtrain.judging.scores import Judged, score_all
-from overtrain.results.record import read_study
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study
 from overtrain_tasks.alpaca_eval.judge import judge_all, prepare
 from overtrain_tasks.alpaca_eval.orders import check_orders, shown_first
 from overtrain_tasks.alpaca_eval.prompt import load_template

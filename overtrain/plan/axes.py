@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
+from model_wrappers.modifications.base import Axis
 from model_wrappers.modifications.registry import registry
 
 if TYPE_CHECKING:
@@ -12,32 +13,13 @@ if TYPE_CHECKING:
 
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["Axis", "Value", "axes_of_cells", "axes_of_columns", "category_of", "data_of_columns", "selected_value"]
+__all__ = ["Value", "axes_of_cells", "axes_of_columns", "category_of", "data_of_columns", "selected_value"]
 
 V = TypeVar("V")
 Value = str | int | float | bool | None
 """Of a modification's field; a list is its items joined by ``+``."""
 
 _BASE, _OTHER, _ELSEWHERE = "base", "other", "finetune"
-
-
-@dataclass(frozen=True)
-class Axis:  # gives way to `model_wrappers.modifications.base.Axis` when classes declare their axes
-    """A field that people vary."""
-
-    field: str
-    label: str
-    unit: str = ""
-    scale: Literal["linear", "log"] = "linear"
-    selected: bool = False
-
-
-_RATE = Axis("learning_rate", "learning rate", scale="log", selected=True)
-_UNDECLARED: Mapping[str, tuple[str, tuple[Axis, ...], tuple[str, ...]]] = {
-    "gaussian": ("noise", (Axis("gamma", "gamma", "initial standard deviations", "log"),), ()),
-    "finetune": ("finetune", (_RATE,), ("data",)),
-    "lora": ("finetune", (_RATE,), ("data",)),
-}
 
 
 def category_of(steps: Sequence[str], *, elsewhere: bool = False) -> str:
@@ -57,7 +39,7 @@ def category_of(steps: Sequence[str], *, elsewhere: bool = False) -> str:
     classes = [registry().get(name) for name in steps]
     trained = [c for c in classes if c is not None and c.materialise]
     chosen = trained[-1] if trained else classes[-1]
-    return _OTHER if chosen is None else str(getattr(chosen, "category", _UNDECLARED.get(chosen.name, (_OTHER,))[0]))
+    return _OTHER if chosen is None else chosen.category
 
 
 def axes_of_columns(steps: Sequence[str]) -> dict[str, Axis]:
@@ -68,8 +50,8 @@ def axes_of_columns(steps: Sequence[str]) -> dict[str, Axis]:
     """
     classes = [registry().get(name) for name in steps]
     if not classes or None in classes:
-        return {axis.field: axis for cls in registry().values() for axis in _axes(cls)}
-    return {column: axis for cls, field, column in _columns(classes) for axis in _axes(cls) if axis.field == field}
+        return {axis.field: axis for cls in registry().values() for axis in cls.axes}
+    return {column: axis for cls, field, column in _columns(classes) for axis in cls.axes if axis.field == field}
 
 
 def data_of_columns(steps: Sequence[str], fields: Mapping[str, object]) -> tuple[str, ...]:
@@ -81,10 +63,10 @@ def data_of_columns(steps: Sequence[str], fields: Mapping[str, object]) -> tuple
     """
     classes = [registry().get(name) for name in steps]
     if not classes or None in classes:
-        named = {field for cls in registry().values() for field in _files(cls)}
+        named = {field for cls in registry().values() for field in cls.files()}
         columns = [column for column in fields if column.rstrip("0123456789").rstrip("_") in named]
     else:
-        columns = [column for cls, field, column in _columns(classes) if field in _files(cls)]
+        columns = [column for cls, field, column in _columns(classes) if field in cls.files()]
     return tuple(str(fields[column]) for column in columns if fields.get(column) is not None)
 
 
@@ -113,15 +95,6 @@ def _columns(classes: Sequence[type[Modification] | None]) -> Iterator[tuple[typ
             yield cls, field, column
 
 
-def _axes(cls: type[Modification]) -> tuple[Axis, ...]:
-    found: tuple[Axis, ...] = getattr(cls, "axes", _UNDECLARED.get(cls.name, ("", (), ()))[1])
-    return found
-
-
-def _files(cls: type[Modification]) -> tuple[str, ...]:
-    return _UNDECLARED.get(cls.name, ("", (), ()))[2]
-
-
 def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dict[str, tuple[Axis, tuple[V, ...]]]:
     """Return column -> axis and its values in order, for the cells of one variant.
 
@@ -140,6 +113,9 @@ def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dic
     for column, distinct in values.items():
         if len(distinct) > 1 or (column in known and None not in distinct):
             axis = known.get(column, Axis(column, column.replace("_", " ")))
-            label = axis.label if column == axis.field else f"{axis.label} {column.removeprefix(axis.field)[1:]}"
-            found[column] = replace(axis, field=column, label=label.strip()), tuple(distinct)
+            number = column.removeprefix(axis.field).removeprefix(
+                "_"
+            )  # of the step, for the second step and later ones
+            label = f"{axis.label} {number}" if number else axis.label
+            found[column] = replace(axis, field=column, label=label), tuple(distinct)
     return found

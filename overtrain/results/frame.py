@@ -15,8 +15,9 @@ import pandas as pd
 from model_wrappers.errors import StoreError
 from overtrain.results.judged import judged_documents, read_judged
 from overtrain.results.metrics import TRAINING
-from overtrain.results.record import MetricRow, read_metrics, read_study
+from overtrain.results.record import MetricRow
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_metrics, read_study
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from overtrain.plan.cells import select_cells
 from overtrain.plan.expand import expand
 from overtrain.plan.planner import Planner
 from overtrain.results.planned import refused, study_record
-from overtrain.results.record import read_study, write_study
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study, write_study
 from overtrain.run.cell import run_job
 from overtrain.run.ladders import held_out, locate, missing_runs, pretrain_missing
 from overtrain.study.load import load_study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from model_wrappers.cache import WeightsCache
 from model_wrappers.files import write_whole
 from overtrain.results.metrics import TRAINING
-from overtrain.results.record import read_metrics
+from overtrain.results.study_file import read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
