@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shlex
 import signal
@@ -54,12 +53,12 @@ def cached():
 
 def study(folder, weights=IDS[0]):
     folder.mkdir()
-    entries = [
-        {"label": "m sft learning_rate=0.1 seed=0", "cell_id": "c" * 64, "weights_id": weights},
-        {"label": "m sft learning_rate=0.1 seed=1", "cell_id": "d" * 64, "weights_id": "e" * 64},
-        {"label": "m sft learning_rate=0.2 seed=0", "cell_id": None, "weights_id": None},
+    cells = [
+        cell_record("m sft learning_rate=0.1 seed=0", cell_id="c" * 64, weights_id=weights),
+        cell_record("m sft learning_rate=0.1 seed=1", cell_id="d" * 64, weights_id="e" * 64),
+        cell_record("m sft learning_rate=0.2 seed=0"),
     ]
-    (folder / "study.json").write_text(json.dumps({"cells": entries, "same": [], "study": {"name": "s"}}))
+    write_cells(folder, cells)
     return str(folder)
 
 
