@@ -12,15 +12,15 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.files import flush_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-__all__ = ["ELSEWHERE", "Entry", "WeightsCache"]
+__all__ = ["ELSEWHERE", "Entry", "WeightsCache", "cache_root"]
 
 META = "overtrain_weights.json"
 
@@ -28,6 +28,14 @@ ELSEWHERE = (
     "set OVERTRAIN_CACHE to a folder of your own on a larger disk (`overtrain cache list`, `overtrain cache prune`)"
 )
 """What helps where the cache cannot be written."""
+
+
+def cache_root() -> Path:
+    """Return the folder for what can be computed again: ``OVERTRAIN_CACHE``, else under the user's cache folder."""
+    given = os.environ.get("OVERTRAIN_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lm-eval-overtrain"
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,6 @@ class WeightsCache:
 
     def __init__(self, root: Path | None = None) -> None:
         if root is None:
-            from model_wrappers.checkpoints.checkpoint import cache_root
-
             root = cache_root() / "weights"
         self.root = root
 

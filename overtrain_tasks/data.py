@@ -1,54 +1,28 @@
-"""Evaluation rows: from the hub, or from a local mirror of it.
+"""Evaluation rows: from the hub, or from a local mirror of it (`model_wrappers.mirror`).
 
-Every task reads its rows through `load`. Compute nodes often have no network, so where the environment variable
-``OVERTRAIN_DATA`` names a folder, rows come from there and the hub is never asked::
-
-    $OVERTRAIN_DATA/<mirror>/<split>.jsonl      one JSON object per line, UTF-8
-    $OVERTRAIN_DATA/<mirror>/<split>.parquet    or the same rows as Parquet
-
-``<mirror>`` is what the task's YAML names in its metadata (``mirror: arc_easy``); the fields are those of the hub's
-data set, and fields beyond those that a task reads are kept and do no harm.
+Every task reads its rows through `load`. ``<name>`` of the mirror is what the task's YAML names in its metadata
+(``mirror: arc_easy``); the fields are those of the hub's data set, and fields beyond those that a task reads are kept and do
+no harm.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset, get_dataset_split_names, load_dataset
 
 from model_wrappers.errors import DataError, close_match
+from model_wrappers.mirror import MIRROR_VARIABLE, SUFFIXES, files_by_split, mirror_root, read_rows, some_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["MIRROR_VARIABLE", "fingerprint", "load", "mirror_root", "read_file", "split_names"]
-
-MIRROR_VARIABLE = "OVERTRAIN_DATA"
-_SUFFIXES = (".jsonl", ".parquet")
-
-
-def mirror_root() -> Path | None:
-    """Return the mirror's folder, or None where ``OVERTRAIN_DATA`` is unset and rows come from the hub.
-
-    Raises:
-        DataError: the variable names something that is not a folder.
-    """
-    value = os.environ.get(MIRROR_VARIABLE)
-    if not value:
-        return None
-    root = Path(value).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"{MIRROR_VARIABLE}={value}: not a folder; give the folder that holds <name>/<split>.jsonl or .parquet, "
-            f"or unset {MIRROR_VARIABLE} to read from the hub"
-        )
-    return root
 
 
 def load(
@@ -81,7 +55,7 @@ def load(
     if root is None:
         return {split: _read_hub(dataset_path, dataset_name, split, fields, first) for split in splits}
     folder = _folder(root, mirror, dataset_path)
-    return {split: read_file(_split_file(folder, split), fields, first) for split in splits}
+    return {split: _read_files(_split_files(folder, split), fields, first) for split in splits}
 
 
 def split_names(dataset_path: str | None, dataset_name: str | None, *, mirror: str | None = None) -> tuple[str, ...]:
@@ -92,7 +66,7 @@ def split_names(dataset_path: str | None, dataset_name: str | None, *, mirror: s
     """
     root = mirror_root()
     if root is not None:
-        return _mirrored_splits(_folder(root, mirror, dataset_path))
+        return tuple(sorted(files_by_split(_folder(root, mirror, dataset_path))))
     try:
         return tuple(sorted(get_dataset_split_names(dataset_path, dataset_name)))
     except (OSError, ValueError) as error:
@@ -100,7 +74,7 @@ def split_names(dataset_path: str | None, dataset_name: str | None, *, mirror: s
 
 
 def read_file(path: Path, fields: Sequence[str] = (), first: int | None = None) -> Dataset:
-    """Read one ``.jsonl`` or ``.parquet`` file.
+    """Read one ``.jsonl``, ``.parquet`` or ``.json`` file.
 
     Args:
         path: the file.
@@ -110,14 +84,9 @@ def read_file(path: Path, fields: Sequence[str] = (), first: int | None = None) 
     Raises:
         DataError: no such file, another suffix, a malformed line (with its number), a missing field, or no rows.
     """
-    if path.suffix not in _SUFFIXES:
-        raise DataError(f"{path}: must end in .jsonl or .parquet; convert it to one of them")
-    if not path.is_file():
+    if path.suffix in SUFFIXES and not path.is_file():
         raise DataError(f"{path}: no such file; give the path of a .jsonl or .parquet file")
-    dataset = _read_jsonl(path, fields, first) if path.suffix == ".jsonl" else _read_parquet(path, fields, first)
-    if not len(dataset):
-        raise DataError(f"{path}: no rows; put at least one row into it or remove the file")
-    return dataset
+    return _read_files([path], fields, first)
 
 
 def fingerprint(dataset: Dataset, fields: Sequence[str]) -> str:
@@ -138,40 +107,33 @@ def _folder(root: Path, mirror: str | None, dataset_path: str | None) -> Path:
     if not folder.is_dir():
         there = sorted(p.relative_to(root).as_posix() for p in folder.parent.glob("*") if p.is_dir())
         raise DataError(
-            f"{folder}: no such folder, {folder.parent} has {_listing(there)}{close_match(mirror, there)}; put "
+            f"{folder}: no such folder, {folder.parent} has {some_names(there)}{close_match(mirror, there)}; put "
             f"<split>.jsonl or .parquet of {dataset_path} there, or unset {MIRROR_VARIABLE} to read from the hub"
         )
     return folder
 
 
-def _mirrored_splits(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted({p.stem for p in folder.iterdir() if p.suffix in _SUFFIXES}))
-
-
-def _split_file(folder: Path, split: str) -> Path:
-    found = [path for suffix in _SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
-    if len(found) > 1:
-        raise DataError(f"{folder}: has both {found[0].name} and {found[1].name}; remove one of them")
-    if not found:
+def _split_files(folder: Path, split: str) -> list[Path]:
+    there = files_by_split(folder)
+    if split not in there:
         raise DataError(
-            f"{folder / split}: no such split, the folder has {_listing(_mirrored_splits(folder))}; "
+            f"{folder / split}: no such split, the folder has {some_names(sorted(there))}; "
             f"add {split}.jsonl or {split}.parquet"
         )
-    return found[0]
+    return there[split]
 
 
-def _listing(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:20]) or "nothing"
-    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
-
-
-def _read_jsonl(path: Path, fields: Sequence[str], first: int | None) -> Dataset:
+def _read_files(paths: Sequence[Path], fields: Sequence[str], first: int | None) -> Dataset:
+    """Return the rows of one split; every row has the ``fields``, not null."""
     rows: list[dict[str, Any]] = []
-    for place, row in _json_lines(path):
-        if len(rows) == first:
-            break
-        _check_fields(place, row, fields)
-        rows.append(row)
+    for path in paths:
+        for raw in itertools.islice(read_rows(path), None if first is None else first - len(rows)):
+            if raw.value is None:
+                raise DataError(f"{path}, {raw.where}: {raw.problem}; correct or remove it")
+            _check_fields(f"{path}, {raw.where}", raw.value, fields)
+            rows.append(raw.value)
+    if not rows:
+        raise DataError(f"{paths[0]}: no rows; put at least one row into it or remove the file")
     try:
         return Dataset.from_list(rows)
     except (pa.ArrowException, OverflowError):
@@ -180,54 +142,25 @@ def _read_jsonl(path: Path, fields: Sequence[str], first: int | None) -> Dataset
         return Dataset.from_list([{name: row[name] for name in fields} for row in rows])
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(
-            f"{path}: a field changes its type from row to row ({error}); give each field one type"
+            f"{paths[0]}: a field changes its type from row to row ({error}); give each field one type"
         ) from error
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            place = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:  # also what is not UTF-8
-                raise DataError(f"{place}: not JSON ({error}); correct or remove the line") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{place}: a {type(row).__name__}, must be a JSON object; correct or remove the line")
-            yield place, row
 
 
 def _check_fields(place: str, row: Mapping[str, Any], fields: Sequence[str]) -> None:
     missing = [name for name in fields if row.get(name) is None]
     if missing:
+        how = "null" if all(name in row for name in missing) else "missing"
         raise DataError(
-            f"{place}: no {', '.join(map(repr, missing))}, the row has {_listing(sorted(row))}; every row needs "
+            f"{place}: {', '.join(map(repr, missing))} {how}, the row has {some_names(sorted(row))}; every row needs "
             f"{', '.join(map(repr, fields))}"
         )
-
-
-def _read_parquet(path: Path, fields: Sequence[str], first: int | None) -> Dataset:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not readable as Parquet ({error}); write the file again") from error
-    if first is not None:
-        table = table.slice(0, first)
-    _check_columns(str(path), table.column_names, fields)
-    for name in fields:
-        if table.column(name).null_count:
-            row = table.column(name).is_null().to_pylist().index(True) + 1
-            raise DataError(f"{path}, row {row}: {name!r} is null; correct or remove the row")
-    return Dataset(table)
 
 
 def _check_columns(place: str, columns: Sequence[str], fields: Sequence[str]) -> None:
     missing = [name for name in fields if name not in columns]
     if missing:
         raise DataError(
-            f"{place}: no {', '.join(map(repr, missing))}, the columns are {_listing(sorted(columns))}; rename or add"
+            f"{place}: no {', '.join(map(repr, missing))}, the columns are {some_names(sorted(columns))}; rename or add"
         )
 
 

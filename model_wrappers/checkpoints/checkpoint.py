@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.cache import cache_root
 from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.checkpoints.fingerprints import sha256_of
 from model_wrappers.checkpoints.hub import fetch, snapshot
@@ -18,7 +18,7 @@ from model_wrappers.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Checkpoint", "cache_root", "find_duplicates", "load_error"]
+__all__ = ["Checkpoint", "find_duplicates", "load_error"]
 
 # In the order in which transformers looks for them: one file, then an index of shards; safetensors before pickles.
 _WEIGHTS = (
@@ -26,14 +26,6 @@ _WEIGHTS = (
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 _OTHER_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".npz")
-
-
-def cache_root() -> Path:
-    """Return the folder for what can be computed again: ``OVERTRAIN_CACHE``, else under the user's cache folder."""
-    given = os.environ.get("OVERTRAIN_CACHE")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lm-eval-overtrain"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.checkpoints.families import FAMILIES, Family, family_of
 from model_wrappers.errors import CheckpointError, ConfigError, close_match
-from model_wrappers.modifications.base import isolated_generators
+from model_wrappers.generators import isolated_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

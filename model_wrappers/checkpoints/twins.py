@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model_wrappers.checkpoints.checkpoint import Checkpoint, cache_root
+from model_wrappers.cache import cache_root
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.checkpoints.fingerprints import recall, remember
 from model_wrappers.errors import CheckpointError
 

@@ -12,7 +12,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from model_wrappers.errors import ConfigError
 from model_wrappers.generation.prepare import Preparation
 from model_wrappers.generation.served import Completion, Weights, complete, sampling, serving
-from model_wrappers.modifications.base import isolated_generators
+from model_wrappers.generators import isolated_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

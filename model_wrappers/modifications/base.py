@@ -11,19 +11,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import random
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
+from model_wrappers.generators import isolated_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -306,22 +304,3 @@ def _content_sha256(value: str | None) -> str | None:
         content = file.read_bytes()
         digest.update(f"{file.relative_to(path)}/{len(content)}/".encode() + content)
     return f"sha256:{digest.hexdigest()}"
-
-
-@contextmanager
-def isolated_generators(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's global generators inside the block and restore all of them after it."""
-    import numpy as np
-    import torch
-
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global one is the point)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002

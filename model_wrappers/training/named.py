@@ -15,6 +15,7 @@ class NamedSet:
         name: what users type (``data=tulu``).
         hub: its id on the Hugging Face hub.
         config: its configuration there, or None for the only one.
+        part: the folder there (``data_dir``) that this set is, or None for the whole data set.
         format: a name of `model_wrappers.training.formats.FORMATS`.
         template: what ``template=auto`` picks; our assumption, the paper gives none.
         mirror: its folder under ``OVERTRAIN_DATA``.
@@ -27,6 +28,7 @@ class NamedSet:
     name: str
     hub: str
     config: str | None = None
+    part: str | None = None
     format: str
     template: str
     mirror: str
@@ -44,10 +46,21 @@ NAMED_SETS: dict[str, NamedSet] = {
             hub="Anthropic/hh-rlhf",
             format="hh",
             template="tulu",
-            mirror="hh_rlhf_harmless",
+            mirror="hh_rlhf",
             rows=160_800,
             row_tokens=200,  # (measured on harmless-base: 170)
             citation="Bai et al. (2022), arXiv:2204.05862; paper, Appendix B.2: the chosen response is the target",
+        ),
+        NamedSet(
+            name="anthropic_hh_harmless",
+            hub="Anthropic/hh-rlhf",
+            part="harmless-base",
+            format="hh",
+            template="tulu",
+            mirror="hh_rlhf_harmless",
+            rows=42_537,
+            row_tokens=170,  # (measured)
+            citation="Bai et al. (2022), arXiv:2204.05862, the harmless-base part alone; the paper uses the whole data set",
         ),
         NamedSet(
             name="tulu",

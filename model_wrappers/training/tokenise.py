@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_wrappers.errors import ConfigError, DataError
-from model_wrappers.training.batches import flatten_batch, pad_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.training.segments import Example
 
-__all__ = ["Tokenised", "TokenisedRow", "flatten_batch", "pad_batch", "tokenise"]
+__all__ = ["Tokenised", "TokenisedRow", "tokenise"]
 
 _BATCH = 1024
 _ANCHOR = "\n"

@@ -24,7 +24,7 @@ from overtrain.analysis.long import COLUMNS, per_group, require
 from overtrain.analysis.optima import rate_table
 from overtrain.analysis.reselect import Design, Fold, null_of
 from overtrain.analysis.tuned import block_of, rates_of, repeated, without_empty
-from overtrain.analysis.verdict import judge
+from overtrain.analysis.verdict import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ def cross_fitted_verdict(
         design = _design(part)
         null, moved = null_of(design, np.random.default_rng(seed), replicates)
         tests = CurveTests(design.tuned, level, seed=seed, null_maxima=null)
-        return judge(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
+        return verdict_of(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
 
     return per_group(frame, by, one)
 

@@ -1,40 +1,33 @@
-"""Does a curve rise again, is it a U, and where is its minimum? CurveTests use the order of budgets only.
+"""Does a curve rise again, is it a U, and where is its minimum? Lower is better; only the order of budgets counts.
 
-All functions read the long form of one curve (lower is better) and return one row, or one row per budget. Critical values
-are simulated for the design at hand: its budgets, seeds, runs and documents. For 6 budgets x 3 seeds, seed noise alone
-and the pooled variance, they are 3.05 for a rise and 2.50 for the confidence set.
+Critical values are simulated for the design at hand: its budgets, seeds, runs and documents. For 6 budgets x 3 seeds, seed
+noise alone and the pooled variance, they are 3.05 for a rise and 2.50 for the confidence set.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, Selection, maxima, pairs
-from overtrain.analysis.layout import Layout, assemble
-from overtrain.analysis.long import per_group
+from overtrain.analysis.layout import Layout
 from overtrain.analysis.unimodal import mean_variances, valley
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from overtrain.analysis.layout import Array
 
 __all__ = [
     "LEVEL",
     "CurveTests",
-    "confidence_set",
+    "FirstRise",
     "critical_values",
     "first_rise",
-    "inflection_point",
-    "interval",
-    "rise",
+    "minimum_interval",
     "selections",
-    "u_shape",
 ]
 
 LEVEL = 0.05
@@ -71,7 +64,7 @@ class CurveTests:
         return len(self.layout.budgets) > 1 and bool(np.isfinite(self.contrasts.errors).all())
 
     @cached_property
-    def square(self) -> Array:
+    def pairwise(self) -> Array:
         """``(m_j - m_i) / se_ij`` at [i, j], antisymmetric, shape (budgets, budgets)."""
         budgets = len(self.layout.budgets)
         table = np.zeros((budgets, budgets))
@@ -101,34 +94,34 @@ class CurveTests:
     @cached_property
     def largest_rise(self) -> tuple[float, int, int]:
         """Statistic of the largest rise and its two budgets' indices."""
-        return _largest(np.triu(self.square, 1))
+        return _largest(np.triu(self.pairwise, 1))
 
     @cached_property
     def largest_fall(self) -> tuple[float, int, int]:
         """Statistic of the largest fall and its two budgets' indices."""
-        return _largest(np.triu(-self.square, 1))
+        return _largest(np.triu(-self.pairwise, 1))
 
     @cached_property
     def fall_then_rise(self) -> tuple[float, int]:
         """Largest over k of the smaller of the largest fall up to k and the largest rise from k on, and that k."""
-        upper = np.triu(self.square, 1)
+        upper = np.triu(self.pairwise, 1)
         falls = np.maximum.accumulate((-upper).max(axis=0))
         rises = np.maximum.accumulate(upper.max(axis=1)[::-1])[::-1]
         smaller = np.minimum(falls, rises)
         return float(smaller.max()), int(smaller.argmax())
 
     @cached_property
-    def worst(self) -> Array:
+    def above_lowest(self) -> Array:
         """For each k, the largest ``(m_k - m_j) / se`` over j, shape (budgets,)."""
-        table = self.square.copy()
+        table = self.pairwise.copy()
         np.fill_diagonal(table, -np.inf)
         return np.asarray(table.max(axis=0))
 
     @cached_property
-    def kept(self) -> Array:
+    def may_be_minimum(self) -> Array:
         """Budgets that may hold the minimum, shape (budgets,), boolean; all of them where nothing is known."""
         budgets = len(self.layout.budgets)
-        return np.asarray(self.worst <= self.critical[2:]) if self.known else np.ones(budgets, bool)
+        return np.asarray(self.above_lowest <= self.critical[2:]) if self.known else np.ones(budgets, bool)
 
 
 def selections(budgets: int) -> list[Selection]:
@@ -146,10 +139,6 @@ def selections(budgets: int) -> list[Selection]:
 def _largest(table: Array) -> tuple[float, int, int]:
     i, j = np.unravel_index(int(table.argmax()), table.shape)
     return float(table[i, j]), int(i), int(j)
-
-
-def _tests(frame: pd.DataFrame, level: float, pooled: bool, seed: int) -> CurveTests:
-    return CurveTests(assemble(frame), level, pooled, seed)
 
 
 def critical_values(
@@ -178,111 +167,18 @@ def critical_values(
     )
 
 
-def rise(
-    frame: pd.DataFrame, level: float = LEVEL, *, by: Sequence[str] = (), pooled: bool = False, seed: int = 0
-) -> pd.DataFrame:
-    """Test whether the curve rises anywhere: T = max over i < j of (m_j - m_i) / se_ij against all budgets equal.
-
-    Returns:
-        One row per group: ``statistic``, ``critical``, ``p_value``, ``established``, ``from_budget``, ``to_budget`` and
-        ``increase``. Values are missing where no standard error can be estimated.
-    """
-
-    def one(part: pd.DataFrame) -> pd.DataFrame:
-        tests = _tests(part, level, pooled, seed)
-        if not tests.known:
-            return _unknown("statistic", "critical", "p_value", "established", "from_budget", "to_budget", "increase")
-        value, i, j = tests.largest_rise
-        layout = tests.layout
-        return _row(
-            statistic=value,
-            critical=float(tests.critical[0]),
-            p_value=tests.p_value(value),
-            established=bool(value > tests.critical[0]),
-            from_budget=layout.budgets[i] if value > 0 else pd.NA,
-            to_budget=layout.budgets[j] if value > 0 else pd.NA,
-            increase=float(layout.means[j] - layout.means[i]) if value > 0 else 0.0,
-        )
-
-    return per_group(frame, by, one)
-
-
-def u_shape(
-    frame: pd.DataFrame, level: float = LEVEL, *, by: Sequence[str] = (), pooled: bool = False, seed: int = 0
-) -> pd.DataFrame:
-    """Test for a U: the smaller of the largest fall up to some k and the largest rise after k, maximised over k.
-
-    An intersection-union test: both sides must exceed the critical value of a rise, which bounds the chance of a false
-    U for every curve that is not one (falling, rising, or rising and then falling).
-
-    Returns:
-        One row per group: ``statistic``, ``critical``, ``p_value``, ``established``, ``at_budget``.
-    """
-
-    def one(part: pd.DataFrame) -> pd.DataFrame:
-        tests = _tests(part, level, pooled, seed)
-        if not tests.known:
-            return _unknown("statistic", "critical", "p_value", "established", "at_budget")
-        value, k = tests.fall_then_rise
-        return _row(
-            statistic=value,
-            critical=float(tests.critical[0]),
-            p_value=tests.p_value(value),
-            established=bool(value > tests.critical[0]),
-            at_budget=tests.layout.budgets[k],
-        )
-
-    return per_group(frame, by, one)
-
-
-def confidence_set(
-    frame: pd.DataFrame, level: float = LEVEL, *, by: Sequence[str] = (), pooled: bool = False, seed: int = 0
-) -> pd.DataFrame:
-    """Return which budgets may hold the minimum: all k with max over j of (m_k - m_j) / se at most its critical value.
-
-    Returns:
-        One row per budget: ``budget``, ``mean``, ``statistic``, ``critical``, ``in_set``.
-    """
-
-    def one(part: pd.DataFrame) -> pd.DataFrame:
-        tests = _tests(part, level, pooled, seed)
-        nothing = np.full(len(tests.layout.budgets), np.nan)
-        return pd.DataFrame(
-            {
-                "budget": tests.layout.budgets,
-                "mean": tests.layout.means,
-                "statistic": tests.worst if tests.known else nothing,
-                "critical": tests.critical[2:] if tests.known else nothing,
-                "in_set": tests.kept,
-            }
-        )
-
-    return per_group(frame, by, one)
-
-
-def inflection_point(
-    frame: pd.DataFrame, level: float = LEVEL, *, by: Sequence[str] = (), pooled: bool = False, seed: int = 0
-) -> pd.DataFrame:
+def minimum_interval(tests: CurveTests) -> dict[str, Any]:
     """Estimate the inflection point: the minimum of the weighted unimodal fit, with its interval and censoring.
 
     Source: paper, Section 3 ("the token budget where performance first begins to degrade").
 
     Returns:
-        One row per group: ``budget``; ``after`` and ``before``, the open interval between the budgets outside the
-        confidence set, missing at an end without a budget beyond; ``left_censored`` (the first budget is in the set)
-        and ``right_censored`` (the last is: no inflection point is established up to the last budget).
+        ``budget``; ``after`` and ``before``, the open interval between the budgets outside the confidence set, missing at
+        an end without a budget beyond; ``left_censored`` (the first budget is in the set) and ``right_censored`` (the last
+        is: no inflection point is established up to the last budget).
     """
-
-    def one(part: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame([interval(_tests(part, level, pooled, seed))])
-
-    return per_group(frame, by, one)
-
-
-def interval(tests: CurveTests) -> dict[str, Any]:
-    """Return the columns of `inflection_point` for ``tests``."""
     budgets = tests.layout.budgets
-    kept = np.flatnonzero(tests.kept)
+    kept = np.flatnonzero(tests.may_be_minimum)
     low, high = int(kept[0]), int(kept[-1])
     fit = valley(tests.layout.means, 1.0 / mean_variances(tests.layout))
     return {
@@ -294,46 +190,34 @@ def interval(tests: CurveTests) -> dict[str, Any]:
     }
 
 
-def first_rise(
-    frame: pd.DataFrame, level: float = LEVEL, *, by: Sequence[str] = (), pooled: bool = False, seed: int = 0
-) -> pd.DataFrame:
-    """Find the first adjacent increase whose simultaneous lower bound is above 0.
+class FirstRise(NamedTuple):
+    """The first adjacent increase whose simultaneous lower bound is above 0.
 
-    Source: paper, Definition 4.2 (the smallest budget after which the loss is higher).
-
-    Returns:
-        One row per group: ``from_budget`` and ``to_budget`` (missing where no adjacent increase is established),
-        ``increase``, ``lower`` (simultaneous lower bound) and ``critical``.
+    Attributes:
+        from_budget: budget before the increase, in tokens.
+        to_budget: the next budget.
+        increase: of the mean.
+        lower: simultaneous lower bound of the increase.
     """
 
-    def one(part: pd.DataFrame) -> pd.DataFrame:
-        tests = _tests(part, level, pooled, seed)
-        if not tests.known:
-            return _unknown("from_budget", "to_budget", "increase", "lower", "critical")
-        critical = float(tests.critical[1])
-        found = _first(tests, critical)
-        if found is None:
-            return _row(from_budget=pd.NA, to_budget=pd.NA, increase=np.nan, lower=np.nan, critical=critical)
-        k, increase, lower = found
-        budgets = tests.layout.budgets
-        return _row(from_budget=budgets[k], to_budget=budgets[k + 1], increase=increase, lower=lower, critical=critical)
-
-    return per_group(frame, by, one)
+    from_budget: int
+    to_budget: int
+    increase: float
+    lower: float
 
 
-def _first(tests: CurveTests, critical: float) -> tuple[int, float, float] | None:
-    first, second = pairs(len(tests.layout.budgets))[1]
+def first_rise(tests: CurveTests) -> FirstRise | None:
+    """Find the first adjacent increase whose simultaneous lower bound is above 0; None where there is none.
+
+    Source: paper, Definition 4.2 (the smallest budget after which the loss is higher).
+    """
+    if not tests.known:
+        return None
+    budgets = tests.layout.budgets
+    first, second = pairs(len(budgets))[1]
     for place in np.flatnonzero(second == first + 1):
         increase = float(tests.contrasts.estimates[place])
-        lower = increase - critical * float(tests.contrasts.errors[place])
+        lower = increase - float(tests.critical[1]) * float(tests.contrasts.errors[place])
         if lower > 0:
-            return int(first[place]), increase, lower
+            return FirstRise(budgets[first[place]], budgets[second[place]], increase, lower)
     return None
-
-
-def _row(**values: Any) -> pd.DataFrame:
-    return pd.DataFrame([values])
-
-
-def _unknown(*columns: str) -> pd.DataFrame:
-    return pd.DataFrame([dict.fromkeys(columns, pd.NA)])

@@ -57,7 +57,7 @@ def long_form(
         keep: further columns of ``runs`` to carry along, such as ``learning_rate``.
 
     Returns:
-        The long form, with ``keep`` and ``higher_is_better``; ``y`` is not yet turned (see `oriented`).
+        The long form, with ``keep`` and ``higher_is_better``; ``y`` counts as the metric does (see `oriented`).
 
     Raises:
         DataError: nothing matches, or two rows describe the same document of the same cell.
@@ -84,7 +84,7 @@ def long_form(
 def oriented(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
     """Return ``frame`` with lower values better: ``y`` changes its sign where higher is better.
 
-    Differences, standard errors and tests are those of the metric itself with the sign turned.
+    Differences, standard errors and tests are those of the metric itself with the opposite sign.
     """
     require(frame, ["y"])
     return frame.assign(y=-frame["y"]) if higher_is_better else frame

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overtrain.analysis.bootstrap import unit_residuals
 from overtrain.analysis.contrasts import combine, divide, pairs, unit_variance
 from overtrain.analysis.inflection import selections
 
@@ -127,6 +126,19 @@ def null_of(design: Design, rng: np.random.Generator, replicates: int) -> tuple[
     return np.stack(maxima, axis=1), float(moved.mean())
 
 
+def _unit_residuals(cells: Array) -> Array:
+    """Return what a unit deviates at a budget beyond what it adds at every budget, inflated to the variance of a unit.
+
+    Args:
+        cells: shape (budgets, units).
+    """
+    budgets, units = cells.shape
+    left = (cells - cells.mean(axis=1, keepdims=True)) * np.sqrt(units / max(units - 1, 1))
+    if budgets == 1:
+        return np.asarray(left)
+    return np.asarray((left - left.mean(axis=0)) * np.sqrt(budgets / (budgets - 1)))
+
+
 def _or_zero(noise: Array | None) -> Any:
     return np.zeros((1, 1, 1)) if noise is None else noise
 
@@ -143,5 +155,5 @@ def _documents(block: Block, rng: np.random.Generator, replicates: int) -> Array
 def _resample(values: Array, from_budget: _Indices, from_unit: _Indices) -> Array:
     """Return fitted values (budget plus unit, per rate) with residuals of other budgets and units, shape (n, B, L, U)."""
     fitted = values.mean(axis=2, keepdims=True) + values.mean(axis=0) - values.mean(axis=(0, 2), keepdims=True)
-    residuals = np.stack([unit_residuals(values[:, rate], paired=True) for rate in range(values.shape[1])], axis=1)
+    residuals = np.stack([_unit_residuals(values[:, rate]) for rate in range(values.shape[1])], axis=1)
     return np.asarray(fitted + residuals[from_budget, :, from_unit].transpose(0, 1, 3, 2))

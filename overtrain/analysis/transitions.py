@@ -13,7 +13,7 @@ __all__ = ["transitions"]
 
 
 def transitions(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Count documents that turn from right to wrong and back, seed by seed.
+    """Count documents that change from right to wrong and back, seed by seed.
 
     Args:
         before: long form of one checkpoint with ``y`` 1 for right and 0 for wrong (not `oriented`).

@@ -20,7 +20,7 @@ from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import COLUMNS, per_group, require
 from overtrain.analysis.optima import rate_table
 from overtrain.analysis.reselect import Block, Design, Fold, null_of
-from overtrain.analysis.verdict import judge
+from overtrain.analysis.verdict import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def tuned_verdict(
         design = _design(part, mine, documents, itself=itself)
         null, moved = null_of(design, np.random.default_rng(seed), replicates)
         tests = CurveTests(design.tuned, level, seed=seed, null_maxima=null)
-        return judge(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
+        return verdict_of(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
 
     return per_group(frame, by, one)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from overtrain.analysis.inflection import LEVEL, CurveTests, interval
+from overtrain.analysis.inflection import LEVEL, CurveTests, first_rise, minimum_interval
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import per_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Shape", "classify", "equivalent", "format_tokens", "judge", "verdict"]
+__all__ = ["Shape", "classify", "equivalent", "format_tokens", "verdict", "verdict_of"]
 
 Shape = Literal["turn", "U", "plateau", "monotone", "inconclusive"]
 
@@ -63,13 +63,14 @@ def verdict(
     Returns:
         One row per curve: ``verdict``, ``sentence``, ``rise``, ``fall``, ``fall_then_rise`` (statistics), ``critical``,
         ``p_rise``, ``rise_established``, ``fall_established``, ``inflection`` (tokens) with ``after``, ``before``,
-        ``left_censored``, ``right_censored``, ``equivalent``, ``n_budgets``, ``n_runs``, ``n_seeds``, ``n_documents``,
-        ``covers`` and ``missing`` (in words).
+        ``left_censored``, ``right_censored``, ``first_rise`` (tokens; see `overtrain.analysis.inflection.first_rise`) with
+        ``first_rise_by`` (increase to the next budget), ``equivalent``, ``n_budgets``, ``n_runs``, ``n_seeds``,
+        ``n_documents``, ``covers`` and ``missing`` (in words).
     """
     return per_group(
         frame,
         by,
-        lambda part: judge(CurveTests(assemble(part), level, pooled, seed), margin=margin, quantity=quantity),
+        lambda part: verdict_of(CurveTests(assemble(part), level, pooled, seed), margin=margin, quantity=quantity),
     )
 
 
@@ -87,19 +88,19 @@ def classify(tests: CurveTests, margin: float | None = None) -> Shape:
         return "inconclusive"
     critical = tests.critical[0]
     rises, falls = tests.largest_rise[0] > critical, tests.largest_fall[0] > critical
-    if rises and not tests.kept[-1]:
+    if rises and not tests.may_be_minimum[-1]:
         return "U" if tests.fall_then_rise[0] > critical else "turn"
     if equivalent(tests, margin):
         return "plateau"
-    if falls and not rises and tests.kept[-1]:
+    if falls and not rises and tests.may_be_minimum[-1]:
         return "monotone"
     return "inconclusive"
 
 
-def judge(tests: CurveTests, *, margin: float | None = None, quantity: str = "loss") -> pd.DataFrame:
+def verdict_of(tests: CurveTests, *, margin: float | None = None, quantity: str = "loss") -> pd.DataFrame:
     """Return the row of `verdict` for ``tests``."""
     layout, shape, known = tests.layout, classify(tests, margin), tests.known
-    where = interval(tests)
+    where, adjacent = minimum_interval(tests), first_rise(tests)
     return pd.DataFrame(
         [
             {
@@ -114,6 +115,8 @@ def judge(tests: CurveTests, *, margin: float | None = None, quantity: str = "lo
                 "fall_established": bool(known and tests.largest_fall[0] > tests.critical[0]),
                 "inflection": where["budget"],
                 **{name: where[name] for name in ("after", "before", "left_censored", "right_censored")},
+                "first_rise": adjacent.from_budget if adjacent else pd.NA,
+                "first_rise_by": adjacent.increase if adjacent else np.nan,
                 "equivalent": equivalent(tests, margin),
                 "n_budgets": len(layout.budgets),
                 "n_runs": layout.n_runs,
@@ -164,7 +167,7 @@ def _rise(tests: CurveTests) -> str:
 
 
 def _minimum(tests: CurveTests) -> str:
-    where = interval(tests)
+    where = minimum_interval(tests)
     confidence = f"{100 * (1 - tests.level):.0f}% confidence"
     if where["left_censored"]:
         first = format_tokens(tests.layout.budgets[0])

@@ -40,7 +40,7 @@ class Assembled:
         endpoints: what is measured.
         frames: by name: ``curves``, ``verdicts``, ``trends``, ``rates``, ``optima``, ``slopes``, ``near``, ``distances``,
             ``distance_law``, ``transitions``, ``comparisons``, ``pairs``, ``published``, ``matched``, ``shares``, ``jitter``,
-            ``halves``, ``confounds``, ``variants``, ``win_rates``; one that has no rows is not there.
+            ``halves``, ``sham``, ``confounds``, ``variants``, ``win_rates``; one that has no rows is not there.
         notes: what was left out and why.
     """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from model_wrappers.errors import DataError
-from overtrain.analysis.checks import halves
+from overtrain.analysis.checks import halves, sham
 from overtrain.analysis.jitter import jitter
 from overtrain.analysis.matched import matched_base_loss
 from overtrain.analysis.shares import variance_shares
@@ -95,7 +95,11 @@ def shares(work: Work, endpoint: Endpoint) -> None:
 
 
 def checks(work: Work, endpoint: Endpoint) -> None:
-    """Add ``halves`` (two halves of the seeds must agree) and ``jitter`` (neighbouring checkpoints)."""
+    """Add ``halves`` (two halves of the seeds must agree), ``jitter`` (neighbouring checkpoints) and ``sham``.
+
+    A line whose strength is 0 modifies nothing: its sensitivity must be 0 at every budget.
+    """
+    bases = {line.family: line for line in work.lines if line.kind == "base"}
     for line in work.lines:
         if not endpoint.concerns(line):
             continue
@@ -104,5 +108,7 @@ def checks(work: Work, endpoint: Endpoint) -> None:
             work.add("jitter", named(jitter(long), line, endpoint))
             if line.kind != "base":
                 work.add("halves", named(halves(long), line, endpoint))
+            if line.strength == 0 and line.family in bases:
+                work.add("sham", named(sham(long, work.scores.long(bases[line.family], endpoint)), line, endpoint))
         except DataError:
             continue  # too few seeds for halves, or a curve without results: said where the curve is

@@ -75,8 +75,9 @@ _VERDICTS = _Spec(
     "Verdicts",
     "verdicts",
     "verdicts",
-    "family line:curve endpoint:on metric verdict inflection:lowest_at minimum:95% rise:rise_T fall:fall_T critical "
-    "p_rise:p_(rise) p_rise_holm:p_(Holm) n_seeds:seeds n_documents:documents n_runs:runs missing",
+    "family line:curve endpoint:on metric verdict inflection:lowest_at minimum:95% first_rise:first_rise_after "
+    "rise:rise_T fall:fall_T critical p_rise:p_(rise) p_rise_holm:p_(Holm) n_seeds:seeds n_documents:documents "
+    "n_runs:runs missing",
     "T is the largest difference of an earlier and a later budget in units of its standard error; the critical value is the "
     "95% quantile of T when all budgets are equal, simulated for this design. Each verdict is a test of its own at 5%; the "
     "last p-value is adjusted for all curves together.",
@@ -151,6 +152,14 @@ _SPECS = (
         folded=True,
     ),
     _Spec(
+        "A modification of strength 0",
+        "sham",
+        "checks",
+        "family line:curve endpoint:on budget:tokens mean:change low:95%_from high:95%_to passed missing",
+        "An A/A check: the scores must be those of the base model. One study in twenty fails by chance.",
+        folded=True,
+    ),
+    _Spec(
         "Checkpoints",
         "confounds",
         "confounds",
@@ -159,7 +168,7 @@ _SPECS = (
         folded=True,
     ),
 )
-_TOKENS = frozenset({"budget", "tokens", "before", "after", "first", "last", "inflection"})
+_TOKENS = frozenset({"budget", "tokens", "before", "after", "first", "last", "inflection", "first_rise"})
 _BLANK = frozenset({"missing", "p_holm"})
 """Columns where nothing is missing, or nothing adjusted, if they are empty."""
 

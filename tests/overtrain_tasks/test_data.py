@@ -100,11 +100,14 @@ def test_two_files_of_one_split(mirror, arc_row):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"question": "q", "choices": []}', r"test\.jsonl, line 3: no 'answerKey', the row has choices, question"),
-        (b'{"question": null, "choices": [], "answerKey": "A"}', r"line 3: no 'question'"),
-        (b'{"question": ', r"test\.jsonl, line 3: not JSON \(.*correct or remove the line"),
-        (b'{"question": "\xff"}', r"line 3: not JSON \(.*utf-8"),
-        (b"[1, 2]", r"line 3: a list, must be a JSON object"),
+        (
+            b'{"question": "q", "choices": []}',
+            r"test\.jsonl, line 3: 'answerKey' missing, the row has choices, question",
+        ),
+        (b'{"question": null, "choices": [], "answerKey": "A"}', r"line 3: 'question' null"),
+        (b'{"question": ', r"test\.jsonl, line 3: not valid JSON: .*; correct or remove it"),
+        (b'{"question": "\xff"}', r"line 3: not valid JSON: .*utf-8"),
+        (b"[1, 2]", r"line 3: a row must be a JSON object of fields, not list"),
     ],
 )
 def test_a_bad_line_is_named(line, message, mirror, arc_row):
@@ -132,21 +135,29 @@ def test_bad_parquet(mirror, arc_row):
     parquet = path.with_suffix(".parquet")
     path.unlink()
     parquet.write_bytes(b"not parquet")
-    with pytest.raises(DataError, match=r"test\.parquet: not readable as Parquet"):
+    with pytest.raises(DataError, match=r"test\.parquet: cannot be read as Parquet"):
         read()
     pq.write_table(pa.table({"question": ["q"]}), parquet)
-    with pytest.raises(DataError, match=r"test\.parquet: no 'choices', 'answerKey', the columns are question"):
+    with pytest.raises(DataError, match=r"test\.parquet, row 1: 'choices', 'answerKey' missing, the row has question"):
         read()
     pq.write_table(pa.table({"question": ["q", None], "choices": ["a", "b"], "answerKey": ["A", "B"]}), parquet)
-    with pytest.raises(DataError, match=r"test\.parquet, row 2: 'question' is null"):
+    with pytest.raises(DataError, match=r"test\.parquet, row 2: 'question' null"):
         read()
     pq.write_table(pa.table({name: pa.array([], pa.string()) for name in FIELDS}), parquet)
     with pytest.raises(DataError, match=r"test\.parquet: no rows"):
         read()
 
 
+def test_a_split_in_several_files(mirror, arc_row):
+    rows = [arc_row(n) for n in range(5)]
+    mirror("arc_easy", "test-00000-of-00002", rows[:3])
+    mirror("arc_easy", "test-00001-of-00002", rows[3:])
+    assert read().to_list() == rows
+    assert read(first=4).to_list() == rows[:4]
+
+
 def test_other_suffixes_and_missing_files(tmp_path):
-    with pytest.raises(DataError, match=r"rows\.csv: must end in \.jsonl or \.parquet"):
+    with pytest.raises(DataError, match=r"rows\.csv: must end in one of \.jsonl"):
         data.read_file(tmp_path / "rows.csv")
     with pytest.raises(DataError, match=r"rows\.jsonl: no such file"):
         data.read_file(tmp_path / "rows.jsonl")

@@ -243,7 +243,7 @@ def test_bad_text_files(tmp_path):
     with pytest.raises(DataError, match=r"a\.txt: not UTF-8"):
         load("overtrain_text", text_file=str(tmp_path / "a.txt"))
     (tmp_path / "a.jsonl").write_text('{"page": "x"}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl, line 1: no 'text', the row has page"):
+    with pytest.raises(DataError, match=r"a\.jsonl, line 1: 'text' missing, the row has page"):
         load("overtrain_text", text_file=str(tmp_path / "a.jsonl"))
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model_wrappers.cache import cache_root
 from model_wrappers.checkpoints import fingerprints
-from model_wrappers.checkpoints.checkpoint import Checkpoint, cache_root, find_duplicates, load_error
+from model_wrappers.checkpoints.checkpoint import Checkpoint, find_duplicates, load_error
 from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.errors import CheckpointError, ConfigError
 

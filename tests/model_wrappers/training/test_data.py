@@ -62,7 +62,7 @@ def test_named_sets_read_every_row_of_the_mirror(real_data, monkeypatch, name, r
 def test_hh_counts_agree_with_an_independent_recount(real_data, monkeypatch, caplog):
     monkeypatch.setenv("OVERTRAIN_DATA", str(real_data))
     with caplog.at_level(logging.WARNING):
-        loaded = load_examples(DataSpec(data="anthropic_hh", template="hh", validation_fraction=0))
+        loaded = load_examples(DataSpec(data="anthropic_hh_harmless", template="hh", validation_fraction=0))
     assert len([r for r in caplog.records if "only split, 'test'" in r.getMessage()]) == 1
     chosen = [row["chosen"] for row in read(real_data / "hh_rlhf_harmless/test.jsonl")]
     answered = [c for c in chosen if c.rstrip().rfind("\n\nAssistant:") > c.rstrip().rfind("\n\nHuman:")]
@@ -90,6 +90,17 @@ def test_hub_id_of_a_named_set_reads_its_mirror_too(real_data, monkeypatch):
     by_file = load_examples(DataSpec(data=str(real_data / "gsm8k/test.jsonl")))
     assert by_id.hash == by_file.hash
     assert by_id.rows_read == 500
+
+
+def test_a_part_of_a_data_set_is_not_taken_for_the_whole(real_data, tmp_path, monkeypatch):
+    (tmp_path / "hh_rlhf_harmless").symlink_to(real_data / "hh_rlhf_harmless")
+    monkeypatch.setenv("OVERTRAIN_DATA", str(tmp_path))
+    for whole in ("anthropic_hh", "Anthropic/hh-rlhf"):
+        with pytest.raises(DataError, match=r"no hh.rlhf, only hh_rlhf_harmless, .*give data=anthropic_hh_harmless"):
+            load_examples(DataSpec(data=whole))
+    part = load_examples(DataSpec(data="anthropic_hh_harmless", validation_fraction=0))
+    (tmp_path / "hh_rlhf").symlink_to(real_data / "hh_rlhf_harmless")  # whatever lies there is the user's word
+    assert load_examples(DataSpec(data="anthropic_hh", validation_fraction=0)).hash == part.hash
 
 
 # Sources
@@ -143,7 +154,8 @@ def test_named_sets_ask_the_hub_for_their_entry(monkeypatch, name):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     loaded = load_examples(DataSpec(data=name))
-    assert asked == [((entry.hub, entry.config), {"split": "train"})]
+    part = {"data_dir": entry.part} if entry.part else {}
+    assert asked == [((entry.hub, entry.config), {"split": "train"} | part)]
     assert (loaded.format, loaded.template, loaded.citation) == (entry.format, entry.template, entry.citation)
     assert len(loaded.train) + len(loaded.validation) == loaded.rows_read == 3
 
@@ -326,7 +338,7 @@ def test_fields_that_fit_no_format_list_the_formats(tmp_path):
     [
         (
             {"data": "alpacca"},
-            r"data='alpacca': unknown data set; did you mean 'alpaca'\? \(named sets: anthropic_hh, tulu",
+            r"data=.alpacca.: unknown data set; did you mean .alpaca.\? \(named sets: anthropic_hh, anthropic_hh_harmless",
         ),
         ({"data": " "}, r"data=' ': give a named set"),
         ({"data": "gsm8k", "data_format": "alpacca"}, r"data_format='alpacca': unknown; did you mean 'alpaca'"),
@@ -357,7 +369,7 @@ def test_missing_split_lists_those_that_are_there(tmp_path):
 
 def test_mirror_that_does_not_exist(tmp_path, monkeypatch):
     monkeypatch.setenv("OVERTRAIN_DATA", str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match=r"OVERTRAIN_DATA=.*no such folder"):
+    with pytest.raises(DataError, match=r"OVERTRAIN_DATA=.*not a folder"):
         load_examples(DataSpec(data="gsm8k"))
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from model_wrappers.errors import ConfigError, DataError
+from model_wrappers.training.batches import flatten_batch, pad_batch
 from model_wrappers.training.data import DataSpec, Example, Segment, load_examples
 from model_wrappers.training.formats import Dialogue, Message
 from model_wrappers.training.templates import render, render_prompt
-from model_wrappers.training.tokenise import TokenisedRow, flatten_batch, pad_batch, tokenise
+from model_wrappers.training.tokenise import TokenisedRow, tokenise
 
 REAL = ["alpaca/train", "dolly/train", "gsm8k/train", "hh_rlhf_harmless/test"]
 

@@ -6,15 +6,7 @@ import pytest
 from scipy import stats
 
 from overtrain.analysis.contrasts import Contrasts, pairs
-from overtrain.analysis.inflection import (
-    CurveTests,
-    confidence_set,
-    critical_values,
-    first_rise,
-    inflection_point,
-    rise,
-    u_shape,
-)
+from overtrain.analysis.inflection import CurveTests, critical_values, first_rise, minimum_interval
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.simulate import TRUTHS, simulate_study
 
@@ -43,30 +35,28 @@ def test_every_critical_value_grows_with_budgets_and_falls_with_seeds():
     assert (critical_values(6, 8).iloc[0] < critical_values(6, 3).iloc[0]).all()
 
 
+def curve_tests(means, seed=0, **design):
+    return CurveTests(assemble(study(means, seed, **design)))
+
+
 def test_rise_is_the_largest_pairwise_statistic():
-    frame = study(TRUTHS["U"])
-    layout = assemble(frame)
-    weights, (first, second) = pairs(6)
-    statistics = Contrasts(layout, weights).statistics
-    row = rise(frame).iloc[0]
+    tests = curve_tests(TRUTHS["U"])
+    first, second = pairs(6)[1]
+    statistics = Contrasts(tests.layout, pairs(6)[0]).statistics
     best = int(statistics.argmax())
-    assert row["statistic"] == pytest.approx(statistics[best])
-    assert (row["from_budget"], row["to_budget"]) == (layout.budgets[first[best]], layout.budgets[second[best]])
-    assert row["increase"] == pytest.approx(layout.means[second[best]] - layout.means[first[best]])
-    assert row["established"]
-    assert row["p_value"] < 0.001
+    assert tests.largest_rise == pytest.approx((statistics[best], first[best], second[best]))
+    assert tests.p_value(tests.largest_rise[0]) < 0.001
 
 
 def test_a_falling_curve_has_no_rise():
-    row = rise(study(TRUTHS["falling"])).iloc[0]
-    assert not row["established"]
-    assert row["p_value"] > 0.5
+    tests = curve_tests(TRUTHS["falling"])
+    assert tests.p_value(tests.largest_rise[0]) > 0.5
 
 
 def test_fall_then_rise_by_brute_force():
     for seed in range(5):
         tests = CurveTests(assemble(study([3, 1, 2, 0, 2, 1], seed, seed_sd=1.0)))
-        t = tests.square
+        t = tests.pairwise
         best = max(
             min(
                 max((-t[i, j] for i, j in itertools.combinations(range(k + 1), 2)), default=0.0),
@@ -78,17 +68,17 @@ def test_fall_then_rise_by_brute_force():
 
 
 def test_a_u_and_what_is_none():
-    found = u_shape(study(TRUTHS["U"])).iloc[0]
-    assert found["established"]
-    assert found["at_budget"] in {4 * 10**9, 8 * 10**9}
+    value, place = curve_tests(TRUTHS["U"]).fall_then_rise
+    assert value > curve_tests(TRUTHS["U"]).critical[0]
+    assert place in {2, 3}
     for means in (TRUTHS["falling"], TRUTHS["falling"][::-1], (0, 3, 6, 6, 3, 0), TRUTHS["plateau"]):
-        assert not u_shape(study(means)).iloc[0]["established"]
+        tests = curve_tests(means)
+        assert tests.fall_then_rise[0] <= tests.critical[0]
 
 
 def test_the_confidence_set_by_hand():
-    frame = study(TRUTHS["U"])
-    table = confidence_set(frame)
-    layout = assemble(frame)
+    tests = curve_tests(TRUTHS["U"])
+    layout = tests.layout
     weights, (first, second) = pairs(6)
     errors = Contrasts(layout, weights).errors
     for k in range(6):
@@ -97,13 +87,13 @@ def test_the_confidence_set_by_hand():
             for j in range(6)
             if j != k
         )
-        assert table["statistic"][k] == pytest.approx(worst)
-        assert table["in_set"][k] == (worst <= table["critical"][k])
-    assert table.loc[table["in_set"], "budget"].tolist() == [4 * 10**9, 8 * 10**9]
+        assert tests.above_lowest[k] == pytest.approx(worst)
+        assert tests.may_be_minimum[k] == (worst <= tests.critical[2 + k])
+    assert np.flatnonzero(tests.may_be_minimum).tolist() == [2, 3]
 
 
 def test_the_interval_is_open_between_budgets_outside_the_set():
-    row = inflection_point(study(TRUTHS["U"])).iloc[0]
+    row = minimum_interval(curve_tests(TRUTHS["U"]))
     assert (row["after"], row["before"]) == (2 * 10**9, 16 * 10**9)
     assert not row["left_censored"]
     assert not row["right_censored"]
@@ -111,34 +101,31 @@ def test_the_interval_is_open_between_budgets_outside_the_set():
 
 
 def test_censoring():
-    falling = inflection_point(study(TRUTHS["falling"])).iloc[0]
+    falling = minimum_interval(curve_tests(TRUTHS["falling"]))
     assert falling["right_censored"]
     assert falling["before"] is pd.NA
     assert falling["budget"] == 32 * 10**9
-    rising = inflection_point(study(TRUTHS["falling"][::-1])).iloc[0]
+    rising = minimum_interval(curve_tests(TRUTHS["falling"][::-1]))
     assert rising["left_censored"]
     assert rising["after"] is pd.NA
     assert rising["budget"] == 10**9
 
 
 def test_first_rise_is_adjacent_with_a_lower_bound_above_zero():
-    frame = study((5, 1, 1, 4, 8, 12))
-    row = first_rise(frame).iloc[0]
-    assert (row["from_budget"], row["to_budget"]) == (4 * 10**9, 8 * 10**9)
-    layout = assemble(frame)
-    error = Contrasts(layout, np.array([[0, 0, -1.0, 1.0, 0, 0]])).errors[0]
-    assert row["lower"] == pytest.approx(row["increase"] - row["critical"] * error)
-    assert row["lower"] > 0
-    assert first_rise(study(TRUTHS["falling"])).iloc[0]["from_budget"] is pd.NA
+    tests = curve_tests((5, 1, 1, 4, 8, 12))
+    found = first_rise(tests)
+    assert (found.from_budget, found.to_budget) == (4 * 10**9, 8 * 10**9)
+    error = Contrasts(tests.layout, np.array([[0, 0, -1.0, 1.0, 0, 0]])).errors[0]
+    assert found.lower == pytest.approx(found.increase - tests.critical[1] * error)
+    assert found.lower > 0
+    assert first_rise(curve_tests(TRUTHS["falling"])) is None
 
 
-def test_nothing_repeated_is_missing_not_zero():
-    frame = study(TRUTHS["U"], seeds=1, documents=1)
-    assert rise(frame).isna().all(axis=None)
-    assert u_shape(frame).isna().all(axis=None)
-    assert first_rise(frame).isna().all(axis=None)
-    assert confidence_set(frame)["in_set"].all()
-    assert confidence_set(frame)["statistic"].isna().all()
+def test_nothing_repeated_is_unknown():
+    tests = curve_tests(TRUTHS["U"], seeds=1, documents=1)
+    assert not tests.known
+    assert first_rise(tests) is None
+    assert tests.may_be_minimum.all()
 
 
 @pytest.mark.filterwarnings("error")
@@ -150,15 +137,9 @@ def test_budgets_that_score_every_document_alike_establish_nothing():
         for b in (1, 2, 4, 8)
         for d, y in enumerate(scores)
     )
-    row = rise(frame).iloc[0]
-    assert (row["statistic"], row["p_value"], bool(row["established"])) == (0.0, 1.0, False)
-    assert not u_shape(frame)["established"].any()
-    assert confidence_set(frame)["in_set"].all()
-    assert pd.isna(first_rise(frame)["from_budget"]).all()
-
-
-def test_curves_by_group():
-    both = pd.concat([study(TRUTHS["U"]).assign(gamma=0.1), study(TRUTHS["falling"]).assign(gamma=0.2)])
-    table = rise(both, by=["gamma"])
-    assert table["gamma"].tolist() == [0.1, 0.2]
-    assert table["established"].tolist() == [True, False]
+    tests = CurveTests(assemble(frame))
+    assert tests.largest_rise[0] == 0
+    assert tests.p_value(0.0) == 1
+    assert tests.fall_then_rise[0] <= tests.critical[0]
+    assert tests.may_be_minimum.all()
+    assert first_rise(tests) is None

@@ -28,7 +28,7 @@ def test_false_turns(truth):
         frame = simulate_study(means.tolist(), rng)
         tests = CurveTests(assemble(frame))
         turned += classify(tests) in {"turn", "U"}
-        held += bool(tests.kept[last])
+        held += bool(tests.may_be_minimum[last])
         row = compare(frame, 10**9, 32 * 10**9).iloc[0]
         covered += bool(row["low"] <= means[-1] - means[0] <= row["high"])
     # Binomial: at a rate of 5% more than 6 of 40 happen with probability 0.3%, at 90% fewer than 30 with 0.2%.

@@ -50,6 +50,13 @@ def test_no_inflection_point_is_established_up_to_the_last_budget():
     assert "no inflection point established up to 32B" in row["sentence"]
 
 
+def test_the_first_rise_is_a_column():
+    row = verdict(study((5, 1, 1, 4, 8, 12))).iloc[0]
+    assert row["first_rise"] == 4 * 10**9
+    assert row["first_rise_by"] == pytest.approx(3, abs=2)
+    assert verdict(study(TRUTHS["falling"])).iloc[0]["first_rise"] is pd.NA
+
+
 def test_a_turn_from_one_seed_says_so():
     row = verdict(study(TRUTHS["U"], seeds=1)).iloc[0]
     assert row["verdict"] == "U"
