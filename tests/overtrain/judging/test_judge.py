@@ -22,6 +22,7 @@ from study_records import cell_record, cells_of, write_cells
 from model_wrappers.errors import ConfigError, DataError, JudgeError, StoreError
 from model_wrappers.identity import digest
 from overtrain.judging.judge import judge
+from overtrain.results.judged import read_judged
 from overtrain.results.store import FILES, Store
 from overtrain_tasks.alpaca_eval.orders import shown_first
 
@@ -32,6 +33,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from overtrain.judging.judge import judge
+from overtrain.results.judged import read_judged
 judge(sys.argv[1], url=sys.argv[2], model="judge", template_file=Path(sys.argv[3]), concurrency=2)
 """
 
@@ -123,13 +125,13 @@ def test_win_rates_of_an_unbiased_judge(study, template):
     assert all(abs(found[n]["position_bias"]) < 1e-6 for n in ("one", "two", "three"))
     assert (judged.cells, judged.questions, judged.asked, judged.missing) == (3, 120, 120, 0)
     content = scores(study)
-    assert content["format"] == 1
+    assert read_judged(study, cells_of(study)).references == {ids(study)["reference"]}
     assert content["task"] == TASK
     assert content["judge"]["orders"] == "both"
     assert content["groups"] == [
         {"family": "m", "variant": "sft", "reference": {
             "cell_id": ids(study)["reference"], "label": "reference", "tokens": 4, "run": "m", "seed": 0,
-            "learning_rate": 1e-4, "default": True,
+            "selected": 1e-4, "default": True,
         }}
     ]  # fmt: skip
 

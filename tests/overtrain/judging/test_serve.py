@@ -11,6 +11,7 @@ import threading
 import urllib.request
 
 import pytest
+from study_records import cell_record, write_cells
 
 from model_wrappers.cache import WeightsCache
 from model_wrappers.errors import ConfigError, JudgeError
