@@ -110,12 +110,15 @@ def _axes(
         if field == "seed" and isinstance(value, yaml.SequenceNode):
             reader.problem(value, f"{what}: several seeds go under seeds:, of the study or of the variant")
         else:
-            axes[field] = _axis(reader, field, value, types[field], file)
+            axes[field] = _axis(reader, field, value, types[field], file if field in cls.files() else None)
     return axes
 
 
-def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path) -> tuple[Any, ...]:
-    """Return the values of a field: one, or one per item of a list, unless the field itself is a list."""
+def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path | None) -> tuple[Any, ...]:
+    """Return the values of a field: one, or one per item of a list, unless the field itself is a list.
+
+    ``file`` is the YAML file of a field whose values name files: a path beside it is made whole.
+    """
     is_list = typing.get_origin(annotation) is tuple
     if is_list:
         nested = isinstance(node, yaml.SequenceNode) and any(isinstance(i, yaml.SequenceNode) for i in node.value)
@@ -125,7 +128,7 @@ def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Pa
     values = []
     for item in nodes:
         value = reader.value(item, field, annotation)
-        if field == "data" and isinstance(value, str):
+        if file is not None and isinstance(value, str):
             value = _beside(value, item, file)
         if value in values:
             reader.problem(item, f"{field}: {value!r} is given twice; keep one")

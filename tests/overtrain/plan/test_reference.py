@@ -129,11 +129,11 @@ def test_a_cell_of_the_command_line_replaces_the_reference_of_its_group(write):
     ("name", "message"),
     [
         (
-            "org/model-1b@a sft learning_rate=1e-05 data=alpaka seed=5",
+            "org/model-1b@a sft learning_rate=1e-05 sed=5",
             "no cell; did you mean 'org/model-1b@a sft learning_rate=1e-05",
         ),
         ("noise", "no cell"),
-        ("seed=5", "12 cells ('org/model-1b@a sft learning_rate=4e-05 data=alpaca seed=5'"),
+        ("seed=5", "12 cells ('org/model-1b@a sft learning_rate=4e-05 seed=5'"),
     ],
 )
 def test_a_name_of_no_cell_or_of_several_is_refused(write, name, message):

@@ -205,10 +205,10 @@ def test_results_on_other_rows_are_refused(study, runs, tmp_path):
 
 def test_a_cell_that_fails_is_stored_and_the_others_run(study, runs, monkeypatch):
     with monkeypatch.context() as patch:
-        break_on(patch, "model-0 noise gamma=0.1 seed=1", RuntimeError("boom"))
+        break_on(patch, "model-0 noise seed=1", RuntimeError("boom"))
         summary = run(study, runs, only=["base", "noise"])
     assert (summary.done, summary.cells) == (5, 6)
-    assert summary.failed == ["model-0 noise gamma=0.1 seed=1: RuntimeError: boom"]
+    assert summary.failed == ["model-0 noise seed=1: RuntimeError: boom"]
     assert not summary.complete
     found = status(study, runs)
     assert (found.count("done"), found.count("failed"), found.count("missing")) == (5, 1, 4)
@@ -235,7 +235,7 @@ def test_what_cannot_be_planned_is_named_and_the_others_run(study, runs):
 
 def test_ctrl_c_stores_the_cell_as_cancelled_and_a_rerun_goes_on(study, runs, monkeypatch):
     with monkeypatch.context() as patch:
-        break_on(patch, "model-0 noise gamma=0.1 seed=1", KeyboardInterrupt())
+        break_on(patch, "model-0 noise seed=1", KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             run(study, runs, only=["base", "noise"])
     states = [Store(runs / "tiny").state(c).status for c in times(runs)]
@@ -246,7 +246,7 @@ def test_ctrl_c_stores_the_cell_as_cancelled_and_a_rerun_goes_on(study, runs, mo
 
 def test_a_full_disk_stops_the_sweep_and_keeps_what_is_done(study, runs, monkeypatch):
     """A limit on file sizes makes the system refuse the write half-way, as a full disk does."""
-    real, calls = work._files, []
+    real, calls = work.measure, []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def files(job):
@@ -259,7 +259,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_done(study, runs, monkeyp
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(work, "_files", files)
+            patch.setattr(work, "measure", files)
             with pytest.raises(StoreError, match="what is finished is kept"):
                 run(study, runs, only=["base", "noise"])
     finally:
