@@ -174,7 +174,7 @@ def _evaluator(model: str, template: str) -> str:
     """Return the preset of ``configs/alpaca_eval`` with this study's judge and the path of the installed prompt."""
     import yaml
 
-    from overtrain.study.load import find_preset
+    from overtrain.study.presets import find_preset
 
     preset = find_preset("alpaca_eval/weighted_vllm_llama3_70b/configs")
     (settings,) = yaml.safe_load(preset.read_text("utf-8")).values()

@@ -9,9 +9,9 @@ from overtrain_tiny import STUDY, write_study
 
 from model_wrappers.errors import ConfigError
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.results.store import Store
 from overtrain.run.sweep import run
-from overtrain.study.load import load_study
 
 TASK = "overtrain_alpaca_eval"
 ROWS = [{"instruction": f"Question {i}?", "output": "x", "generator": "x", "dataset": "koala"} for i in range(5)]
