@@ -10,7 +10,7 @@ from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import OvertrainError
 from overtrain.pretrain.recipe import Recipe
 from overtrain.study.forms import BaseForm, FoldersForm, LadderForm, RevisionsForm, TunedForm
-from overtrain.study.reader import child
+from overtrain.study.nodes import child
 from overtrain.study.study import BASE, LadderRun, Point, Tuned
 
 if TYPE_CHECKING:

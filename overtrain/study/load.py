@@ -16,8 +16,9 @@ from overtrain.common.schema import keys
 from overtrain.study.checkpoints import checkpoints
 from overtrain.study.checks import check_study
 from overtrain.study.modifications import read_variants
+from overtrain.study.nodes import child
 from overtrain.study.presets import find_preset
-from overtrain.study.reader import Reader, child
+from overtrain.study.reader import Reader
 from overtrain.study.settings import LADDER_TEXT
 from overtrain.study.study import Study
 from overtrain.study.yaml_lines import compose

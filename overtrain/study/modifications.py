@@ -13,7 +13,7 @@ from model_wrappers.errors import OvertrainError, close_match
 from model_wrappers.modifications.registry import registry
 from overtrain.common.schema import keys
 from overtrain.study.forms import VariantForm
-from overtrain.study.reader import is_null
+from overtrain.study.nodes import is_null
 from overtrain.study.study import BASE, Variant
 
 if TYPE_CHECKING:
