@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from model_wrappers.errors import OvertrainError
 from overtrain.cli.judging import add_judging
+from overtrain.report.export import form_names
 
 __all__ = ["app", "main"]
 
@@ -154,12 +155,15 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A study's folder, as sweep left it.", metavar="RUNS/STUDY")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     form: Annotated[
-        Literal["every_eval_ever", "lm_eval", "alpaca_eval"],
-        typer.Option(help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study."),
+        str,
+        typer.Option(
+            metavar="|".join(form_names()),
+            help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study.",
+        ),
     ] = "every_eval_ever",
 ) -> None:
     """Export a study."""
-    from overtrain.report.export.forms import export as write
+    from overtrain.report.export import export as write
 
     typer.echo(f"exported: {write(folder, out, form=form)}")
 
@@ -216,6 +220,27 @@ def cache_prune(
 
     removed = WeightsCache().prune(max_bytes=int(keep_gb * 1e9), older_than_days=older_than)
     typer.echo(f"removed {len(removed)} entries")
+
+
+@cache_app.command(
+    "proofs",
+    help="List the comparisons of fast scores with lm-eval's own; they are made once per architecture and setting.",
+    epilog="\b\nExamples:\n  overtrain cache proofs\n  overtrain cache proofs --forget",
+)
+def cache_proofs(
+    forget: Annotated[bool, typer.Option("--forget", help="Remove all, so that the next runs compare again.")] = False,
+) -> None:
+    """List or remove what is remembered of the comparisons."""
+    from model_wrappers.scoring import proofs
+
+    if forget:
+        typer.echo(f"removed {proofs.forget()} comparisons")
+        return
+    for proof in proofs.proofs():
+        about = proof.about
+        kind = str(about.get("model")).rpartition(".")[2]
+        settings = f"{about.get('dtype')}, {about.get('asked')} up to {about.get('up_to_tokens')} tokens, {about.get('device')}"
+        typer.echo(f"{proof.made}  {kind}  {settings}  {proof.reason or 'equal'}")
 
 
 def _size(size: int) -> str:
