@@ -1,13 +1,12 @@
-"""The verbs ``judge`` and ``serve`` of the command line: parsing alone, like `overtrain.cli.app`."""
+"""``overtrain serve judge|checkpoint``: the vLLM command, printed or run."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  (typer reads annotations when it runs)
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-__all__ = ["add_judging"]
+__all__ = ["add"]
 
 serve_app = typer.Typer(
     help="The vLLM command for a judge or a tuned checkpoint: printed, or with --run started and watched.",
@@ -26,59 +25,9 @@ Python = Annotated[
 Run = Annotated[bool, typer.Option("--run", help="Start it, see that it answers, stay until Ctrl-C.")]
 
 
-def add_judging(app: typer.Typer) -> None:
-    """Add the verbs to ``app``."""
-    app.command(
-        help="Compare the answers of a study's tuned checkpoints with a reference's: AlpacaEval's win rates.\n\n"
-        "The judge is served by vLLM or any other OpenAI-compatible server that returns log-probabilities (its key is in "
-        "OPENAI_API_KEY). What the study's file says under judge and reference holds where nothing is given. Stopped and "
-        "started again, it goes on.",
-        epilog="\b\nExamples:\n  overtrain judge runs/my_study --judge-url http://127.0.0.1:8000/v1 --judge-model NAME\n"
-        "  overtrain judge --print-template",
-    )(judge)
+def add(app: typer.Typer) -> None:
+    """Add the group of verbs to ``app``."""
     app.add_typer(serve_app, name="serve")
-
-
-def judge(
-    folder: Annotated[
-        Path | None, typer.Argument(help="A study's folder, as sweep left it.", metavar="RUNS/STUDY")
-    ] = None,
-    *,
-    judge_url: Annotated[str | None, typer.Option(help="Of the server, e.g. http://127.0.0.1:8000/v1.")] = None,
-    judge_model: Annotated[str | None, typer.Option(help="The judge, as the server names it.")] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="The cell to compare with: its cell_id, its label or a pattern for the label.")
-    ] = None,
-    orders: Annotated[
-        Literal["both", "one"] | None, typer.Option(help="Of each pair; one is AlpacaEval's own choice.")
-    ] = None,
-    max_missing: Annotated[
-        float | None, typer.Option(help="Share of a cell's items that may lack a verdict, e.g. 0.01.")
-    ] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Requests under way at a time.", min=1)] = None,
-    print_template: Annotated[
-        bool, typer.Option("--print-template", help="Print the file of AlpacaEval's prompt, and do nothing else.")
-    ] = False,
-) -> None:
-    """Judge a study."""
-    if print_template:
-        from overtrain_tasks.alpaca_eval.prompt import installed_template
-
-        typer.echo(str(installed_template()[0]))
-        return
-    if folder is None:
-        raise typer.BadParameter("give the folder of a study, such as runs/my_study")
-    from overtrain.judging.judge import judge_study
-
-    given = {
-        "url": judge_url,
-        "model": judge_model,
-        "reference": reference,
-        "orders": orders,
-        "max_missing": max_missing,
-        "concurrency": concurrency,
-    }
-    typer.echo("\n".join(judge_study(folder, given).sentences()))
 
 
 @serve_app.command(
