@@ -6,10 +6,10 @@ import hashlib
 import inspect
 import json
 from dataclasses import dataclass, field, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.compat import lm_eval_version
 from model_wrappers.digests import canonical, content_digest, digest, tokenizer_sha256
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class CellIdentity:
     dtype: str
     tokenizer: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    lm_eval: str = field(default_factory=lambda: version("lm_eval"))
+    lm_eval: str = field(default_factory=lm_eval_version)
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON data: what ``cell_id`` is the digest of."""
@@ -97,34 +97,23 @@ def score_arguments(given: Mapping[str, Any], host: type) -> dict[str, Any]:
         host: lm-eval's model class.
     """
     defaults = {name: p.default for name, p in inspect.signature(host).parameters.items()}
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in given.items():
         if name in WHERE_AND_HOW_FAST or (name in defaults and value == defaults[name]):
             continue
-        found[name] = (
-            content_digest(Path(str(value)))
-            if name in _FOLDERS
-            else value
-            if isinstance(value, (int, float))
-            else str(value)
-        )
+        if name in _FOLDERS:
+            found[name] = content_digest(Path(str(value)))
+        else:
+            found[name] = value if isinstance(value, (int, float)) else str(value)
     return found
 
 
 WHERE_AND_HOW_FAST = frozenset(
     {
         *("batch_size", "max_batch_size", "device", "parallelize", "gpus", "max_memory_per_gpu", "max_cpu_memory"),
-        *(
-            "offload_folder",
-            "tp_plan",
-            "use_fast_tokenizer",
-            "logits_cache",
-            "device_map",
-            "low_cpu_mem_usage",
-            "token",
-        ),
-        *("cache_dir", "local_files_only", "force_download", "proxies", "attn_implementation", "trust_remote_code"),
-        *("dtype", "tokenizer"),
+        *("offload_folder", "tp_plan", "use_fast_tokenizer", "logits_cache", "device_map", "low_cpu_mem_usage"),
+        *("cache_dir", "local_files_only", "force_download", "proxies", "token", "trust_remote_code"),
+        *("attn_implementation", "dtype", "tokenizer"),
     }
 )
 """Arguments of lm-eval's model that are no part of `score_arguments`: dtype and tokenizer have places of their own."""
