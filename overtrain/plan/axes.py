@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
+    "Value",
     "axes_of_cells",
     "axes_of_columns",
     "category_of",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 V = TypeVar("V")
+Value = str | int | float | bool | None
+"""Of a modification's field; a list is its items joined by ``+``."""
+
 _BASE, _OTHER, _ELSEWHERE = "base", "other", "finetune"
 
 
@@ -152,6 +156,9 @@ def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dic
     for column, distinct in values.items():
         if len(distinct) > 1 or (column in known and None not in distinct):
             axis = known.get(column, Axis(column, column.replace("_", " ")))
-            label = axis.label if column == axis.field else f"{axis.label} {column.removeprefix(axis.field)[1:]}"
-            found[column] = replace(axis, field=column, label=label.strip()), tuple(distinct)
+            number = column.removeprefix(axis.field).removeprefix(
+                "_"
+            )  # of the step, for the second step and later ones
+            label = f"{axis.label} {number}" if number else axis.label
+            found[column] = replace(axis, field=column, label=label), tuple(distinct)
     return found
