@@ -1,8 +1,8 @@
 """Preferences on disk: SQLite, under a hash of everything that decides them.
 
-Any number of processes may share one file. A preference is written at the latest half a second after it was given, so a killed
-process loses no more than that. Only preferences are stored; a question that failed is asked again next time. The file and its table are called ``verdicts``, as in
-earlier versions.
+Any number of processes may share one file. A preference is written at the latest half a second after it was given, so a
+killed process loses no more than that. Only preferences are stored; a question that failed is asked again next time. The
+file and its table are called ``verdicts``, as in earlier versions.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class PreferenceStore:
         with self._lock, self._explained():
             if key in self._pending:
                 return self._pending[key]
-            row = self._database.execute("SELECT first, one_token, samples FROM verdicts WHERE key = ?", (key,)).fetchone()
+            row = self._database.execute(
+                "SELECT first, one_token, samples FROM verdicts WHERE key = ?", (key,)
+            ).fetchone()
         return None if row is None else Preference(row[0], bool(row[1]), row[2])
 
     def put(self, key: bytes, preference: Preference) -> None:

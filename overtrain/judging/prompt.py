@@ -24,7 +24,7 @@ from model_wrappers.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FIRST", "SECOND", "SpecialTokens", "JudgeTemplate", "installed_template", "load_template"]
+__all__ = ["FIRST", "SECOND", "JudgeTemplate", "SpecialTokens", "installed_template", "load_template"]
 
 FIRST, SECOND = "m", "M"
 """How the template names the answer that is shown first and the one that is shown second."""

@@ -21,7 +21,20 @@ if TYPE_CHECKING:
     OnReply = Callable[[bytes, "Preference | Reason", str], None]
     """Takes the question's key, the preference or why there is none, and the server's words for that."""
 
-__all__ = ["GIVE_UP_AFTER", "REASONS", "Backend", "JudgeServer", "Messages", "Question", "Reason", "reach"]
+__all__ = [
+    "GIVE_UP_AFTER",
+    "REASONS",
+    "Backend",
+    "BackendName",
+    "BackendRecord",
+    "JudgeServer",
+    "Messages",
+    "Question",
+    "Reason",
+    "reach",
+]
+
+BackendName = Literal["logprobs", "sampled"]
 
 Messages = list[dict[str, str]]
 """A chat: role and content of each message."""
@@ -64,6 +77,21 @@ class JudgeServer:
     special: SpecialTokens
 
 
+@dataclass(frozen=True)
+class BackendRecord:
+    """How the judge was asked.
+
+    Attributes:
+        backend: name of the backend.
+        samples: per question, where answers are sampled.
+        both_tokens: whether both answers' tokens were asked for by their ids, where log-probabilities are read.
+    """
+
+    backend: BackendName
+    samples: int | None = None
+    both_tokens: bool | None = None
+
+
 class Backend(Protocol):
     """Asks a judge. The preference is the probability that the judge prefers the answer that is shown first."""
 
@@ -79,8 +107,8 @@ class Backend(Protocol):
         """
         ...
 
-    def describe(self) -> dict[str, Any]:
-        """Return what ``scores.json`` says of how the judge is asked, ``backend`` first."""
+    def describe(self) -> BackendRecord:
+        """Return what ``scores.json`` says of how the judge is asked."""
         ...
 
     async def ask(self, questions: Iterable[Question], on_reply: OnReply) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import JudgeError
 from model_wrappers.serving.client import ask_all, fetch
-from overtrain.judging.backends.base import GIVE_UP_AFTER
+from overtrain.judging.backends.base import GIVE_UP_AFTER, BackendRecord
 from overtrain.judging.preferences import Preference, preference_key
 from overtrain.judging.prompt import FIRST, SECOND
 
@@ -54,9 +54,9 @@ class LogprobsBackend:
         """Return the digest of the template and the request; keys of earlier versions stay what they were."""
         return preference_key({"template": self.server.template.sha256} | self.request(messages))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> BackendRecord:
         """Return the backend's name, and whether both tokens were asked for by id."""
-        return {"backend": "logprobs", "both_tokens": self.token_ids is not None}
+        return BackendRecord("logprobs", both_tokens=self.token_ids is not None)
 
     async def ask(self, questions: Iterable[Question], on_reply: OnReply) -> None:
         """Send one request per question; see `Backend.ask`."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import JudgeError
 from model_wrappers.serving.client import ask_all, fetch
-from overtrain.judging.backends.base import GIVE_UP_AFTER
+from overtrain.judging.backends.base import GIVE_UP_AFTER, BackendRecord
 from overtrain.judging.preferences import Preference, preference_key
 from overtrain.judging.prompt import FIRST, SECOND
 
@@ -69,9 +69,9 @@ class SampledBackend:
             | _PARAMETERS
         )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> BackendRecord:
         """Return the backend's name and the number of samples."""
-        return {"backend": "sampled", "samples": self.samples}
+        return BackendRecord("sampled", samples=self.samples)
 
     async def ask(self, questions: Iterable[Question], on_reply: OnReply) -> None:
         """Ask every question until all its samples have come; see `Backend.ask`.
@@ -79,50 +79,59 @@ class SampledBackend:
         A server may return fewer samples than it was asked for. The rest is asked for in further requests, before any new
         question, so that few questions are half answered at a time.
         """
-        fresh = iter(questions)
-        unfinished: deque[_Tally] = deque()
-        readable = useless = 0
+        sampling = _Sampling(self, iter(questions), on_reply)
+        while sampling.unfinished or sampling.fresh_left:
+            await ask_all(self.server.endpoint, "/chat/completions", sampling.requests(), sampling.answered)
 
-        def requests() -> Iterator[tuple[_Tally, Mapping[str, Any]]]:
-            while True:
-                if unfinished:
-                    tally = unfinished.popleft()
-                elif (question := next(fresh, None)) is not None:
-                    tally = _Tally(question)
-                else:
-                    return
-                yield tally, self.request(tally.question.messages, self.samples - tally.count)
 
-        def answered(tally: _Tally, answer: Answer) -> None:
-            nonlocal readable, useless
-            if answer.body is None:
-                on_reply(tally.question.key, answer.kind, answer.error or "")  # type: ignore[arg-type]  # "ok" has a body
-                return
-            texts = read_samples(answer.body)
-            if not texts:
-                on_reply(tally.question.key, "failed", "the answer has no choices")
-                return
-            tally.add(texts[: self.samples - tally.count])
-            if tally.count < self.samples:
-                unfinished.append(tally)
-                return
-            readable += tally.readable > 0
-            useless += tally.readable == 0
-            if useless >= GIVE_UP_AFTER and not readable:
-                raise JudgeError(
-                    f"{self.server.endpoint.model} at {self.server.endpoint.url} names neither {FIRST} nor {SECOND}; it "
-                    f"says, for example, {texts[0][:80]!r}; use a judge that follows the prompt "
-                    "(`overtrain judge --print-template`)"
-                )
-            if tally.readable:
-                share = tally.first / tally.readable
-                on_reply(tally.question.key, Preference(share, samples=tally.readable), "")
+class _Sampling:
+    """What one `SampledBackend.ask` is in the middle of."""
+
+    def __init__(self, backend: SampledBackend, fresh: Iterator[Question], on_reply: OnReply) -> None:
+        self._backend, self._fresh, self._on_reply = backend, fresh, on_reply
+        self._readable = self._unreadable = 0  # questions
+        self.fresh_left = True
+        self.unfinished: deque[_Tally] = deque()
+
+    def requests(self) -> Iterator[tuple[_Tally, Mapping[str, Any]]]:
+        """Yield requests until nothing is to be asked now; samples that come back later may be too few again."""
+        while True:
+            if self.unfinished:
+                tally = self.unfinished.popleft()
+            elif (question := next(self._fresh, None)) is not None:
+                tally = _Tally(question)
             else:
-                on_reply(tally.question.key, "unreadable", f"for example {texts[0][:80]!r}")
+                self.fresh_left = False
+                return
+            yield tally, self._backend.request(tally.question.messages, self._backend.samples - tally.count)
 
-        await ask_all(self.server.endpoint, "/chat/completions", requests(), answered)
-        while unfinished:  # asked when nothing was left to pull
-            await ask_all(self.server.endpoint, "/chat/completions", requests(), answered)
+    def answered(self, tally: _Tally, answer: Answer) -> None:
+        """Count the samples of one answer; hand the preference over when all samples of its question have come."""
+        if answer.body is None:
+            self._on_reply(tally.question.key, answer.kind, answer.error or "")  # type: ignore[arg-type]  # "ok" has a body
+            return
+        texts = read_samples(answer.body)
+        if not texts:
+            self._on_reply(tally.question.key, "failed", "an answer without choices")
+            return
+        tally.add(texts[: self._backend.samples - tally.count])
+        if tally.count < self._backend.samples:
+            self.unfinished.append(tally)
+        elif tally.readable:
+            self._readable += 1
+            self._on_reply(tally.question.key, Preference(tally.first / tally.readable, samples=tally.readable), "")
+        else:
+            self._unreadable += 1
+            self._give_up_if_hopeless(texts[0])
+            self._on_reply(tally.question.key, "unreadable", f"for example {texts[0][:80]!r}")
+
+    def _give_up_if_hopeless(self, text: str) -> None:
+        if self._unreadable >= GIVE_UP_AFTER and not self._readable:
+            endpoint = self._backend.server.endpoint
+            raise JudgeError(
+                f"{endpoint.model} at {endpoint.url} names neither {FIRST} nor {SECOND}; it says, for example, "
+                f"{text[:80]!r}; use a judge that follows the prompt (`overtrain judge --print-template` names its file)"
+            )
 
 
 @dataclass

@@ -41,7 +41,7 @@ def write_alpaca_eval(run_folder: Path, out: Path) -> int:
     Raises:
         StoreError: the study has not been judged, or a file is damaged.
     """
-    from overtrain_tasks.alpaca_eval.prompt import installed_template
+    from overtrain.judging.prompt import installed_template
 
     scores = _scores(run_folder)
     labels = _labels(run_folder)
