@@ -119,8 +119,8 @@ def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
 def _finished(folder: Path, models: list[Path]) -> dict[str, Any]:
     """Fill a study of 1,002 cells with made-up results and measure what reads it."""
     from overtrain.plan.expand import expand
+    from overtrain.plan.load import load_study
     from overtrain.run.sweep import plan_study
-    from overtrain.study.load import load_study
 
     file = _study(folder, models, gammas=20, seeds=25, texts=4)
     study = load_study(file)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from model_wrappers.compat import lm_eval_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +67,7 @@ def cell_id(weights: str, tasks: Mapping[str, str], dtype: str) -> str:
         tasks: task name -> `RequestDigest` of its requests, which covers rows, few-shot examples, limit and template.
         dtype: of the evaluated weights, e.g. ``"float32"``.
     """
-    return digest({"weights": weights, "tasks": dict(tasks), "dtype": dtype, "lm_eval": version("lm_eval")})
+    return digest({"weights": weights, "tasks": dict(tasks), "dtype": dtype, "lm_eval": lm_eval_version()})
 
 
 class RequestDigest:

@@ -17,6 +17,7 @@ from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.arguments import choose, read_recipe, split_arguments
 from model_wrappers.checkpoints.twins import twins
+from model_wrappers.compat import rolling_answer, rolling_text, rolling_value, warn_if_untried
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.answers import Answers
 from model_wrappers.generation.options import GenerateOptions
@@ -61,6 +62,7 @@ class ModifiedLM(HFLM):
     """
 
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
+        warn_if_untried()
         arguments = {"pretrained": pretrained} | kwargs
         self._answers = Answers(self, GenerateOptions.take(arguments))
         self._scoring = take_scoring(arguments)
@@ -140,24 +142,29 @@ class ModifiedLM(HFLM):
                 return found
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over."""
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over.
+
+        From lm-eval 0.5 on it stands in a tuple, as the release wants it.
+        """
         self._note("loglikelihood_rolling", requests)
-        texts: list[str] = [r.args[0] for r in requests]
+        texts = [rolling_text(r.args) for r in requests]
         if self._scoring == "prefixes":
             with self._progress(len(requests), disable_tqdm) as on_row:
                 found = self._scorer.texts(texts, on_row)
             if found is not None:
-                for text, (value, _) in zip(texts, found, strict=True):
-                    self.cache_hook.add_partial("loglikelihood_rolling", (text,), value)
-                return [RollingLogLikelihood(value, tokens=count) for value, count in found]
-        values = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+                answers = [rolling_answer(RollingLogLikelihood(value, tokens=count)) for value, count in found]
+                for request, answer in zip(requests, answers, strict=True):
+                    self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
+                return answers
+        values = map(rolling_value, super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
         counts = (len(self.tok_encode(text)) for text in texts)
-        return [RollingLogLikelihood(v, tokens=n) for v, n in zip(values, counts, strict=True)]
+        return [rolling_answer(RollingLogLikelihood(v, tokens=n)) for v, n in zip(values, counts, strict=True)]
 
     @functools.cached_property
     def _scorer(self) -> PrefixScorer:
-        return PrefixScorer(self, super()._loglikelihood_tokens, self._check_plan)
+        host = functools.partial(super().loglikelihood, disable_tqdm=True)
+        return PrefixScorer(self, super()._loglikelihood_tokens, host, self._check_plan)
 
     def _check_plan(self, plan: Plan) -> None:
         """Refuse what no context can hold, and continuations without a token."""

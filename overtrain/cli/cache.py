@@ -60,6 +60,27 @@ def cache_prune(
     typer.echo(f"removed {len(removed)} entries")
 
 
+@cache_app.command(
+    "proofs",
+    help="List the comparisons of fast scores with lm-eval's own; they are made once per architecture and setting.",
+    epilog="\b\nExamples:\n  overtrain cache proofs\n  overtrain cache proofs --forget",
+)
+def cache_proofs(
+    forget: Annotated[bool, typer.Option("--forget", help="Remove all, so that the next runs compare again.")] = False,
+) -> None:
+    """List or remove what is remembered of the comparisons."""
+    from model_wrappers.scoring import proofs
+
+    if forget:
+        typer.echo(f"removed {proofs.forget()} comparisons")
+        return
+    for proof in proofs.proofs():
+        about = proof.about
+        kind = str(about.get("model")).rpartition(".")[2]
+        settings = f"{about.get('dtype')}, {about.get('asked')} up to {about.get('up_to_tokens')} tokens, {about.get('device')}"
+        typer.echo(f"{proof.made}  {kind}  {settings}  {proof.reason or 'equal'}")
+
+
 def _size(size: int) -> str:
     """Return bytes for people: powers of 1000, as disks are sold.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  (typer reads annotations when it runs)
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from overtrain.cli.options import RunFolder  # noqa: TC001  (typer reads annotations when it runs)
+from overtrain.report.export import form_names
 
 __all__ = ["add"]
 
@@ -25,11 +26,14 @@ def export(
     folder: RunFolder,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     form: Annotated[
-        Literal["every_eval_ever", "lm_eval", "alpaca_eval"],
-        typer.Option(help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study."),
+        str,
+        typer.Option(
+            metavar="|".join(form_names()),
+            help="lm_eval is a folder as leaderboards read it; alpaca_eval needs a judged study.",
+        ),
     ] = "every_eval_ever",
 ) -> None:
     """Export a study."""
-    from overtrain.report.export.forms import export as write
+    from overtrain.report.export import export as write
 
     typer.echo(f"exported: {write(folder, out, form=form)}")

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["Value", "from_json", "to_json"]
 
 T = TypeVar("T")
+Value = str | int | float | bool | None
+"""A single value, such as that of a modification's field; a list of them is text, its items joined by ``+``."""
 
 
 class _MismatchError(ValueError):

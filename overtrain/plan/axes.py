@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
-    "Value",
     "axes_of_cells",
     "axes_of_columns",
     "category_of",
@@ -27,9 +26,6 @@ __all__ = [
 ]
 
 V = TypeVar("V")
-Value = str | int | float | bool | None
-"""Of a modification's field; a list is its items joined by ``+``."""
-
 _BASE, _OTHER, _ELSEWHERE = "base", "other", "finetune"
 
 

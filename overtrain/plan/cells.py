@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.identity import digest
 from overtrain.plan.axes import columns_of
-from overtrain.study.study import BASE, Evaluation, Point
+from overtrain.study.study import BASE, Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_wrappers.modifications.base import Modification
+    from overtrain.study.settings import Evaluation
 
 __all__ = ["Cell", "seeded", "select_cells"]
 
@@ -56,7 +57,7 @@ class Cell:
             "checkpoint": self.point.spec(),
             "modifications": [{"modification": m.name} | m.asked_for() for m in self.modifications],
             "tasks": sorted(self.tasks),
-            "evaluation": self.evaluation.spec(),
+            "evaluation": self.evaluation.identity(),
         }
 
     @functools.cached_property

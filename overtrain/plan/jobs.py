@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from model_wrappers.compat import lm_eval_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +66,7 @@ class Job:
             "weights": self.weights_id,
             "tasks": self.requests,
             "dtype": self.dtype,
-            "lm_eval": version("lm_eval"),
+            "lm_eval": lm_eval_version(),
         }
 
 

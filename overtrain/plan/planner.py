@@ -18,7 +18,7 @@ from overtrain.plan.fingerprints import data_witness, task_witness
 from overtrain.plan.jobs import Job, Plan, settings_of
 from overtrain.plan.located import LocatedPoint
 from overtrain.plan.tasks import built_tasks
-from overtrain.study.study import LADDER_TEXT
+from overtrain.study.settings import LADDER_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from model_wrappers.errors import close_match
 from overtrain.plan.axes import axes_of_columns, data_of_columns, selected_value
 from overtrain.plan.cells import seeded
-from overtrain.study.study import Reference
+from overtrain.study.settings import ReferenceChoice
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from model_wrappers.modifications.base import Modification
-    from overtrain.plan.axes import Value
+    from overtrain.common.typed_json import Value
     from overtrain.plan.cells import Cell
     from overtrain.study.study import Study
 
@@ -92,23 +92,23 @@ def grouped(candidates: Iterable[C]) -> list[list[C]]:
     return list(found.values())
 
 
-def applies(members: Sequence[Candidate], wanted: Reference | None) -> bool:
+def applies(members: Sequence[Candidate], wanted: ReferenceChoice | None) -> bool:
     """Say whether the study's ``reference`` is in this group: its variant, its checkpoint and its learning rate are."""
-    if wanted is None or wanted == Reference() or wanted.variant not in {None, members[0].variant}:
+    if wanted is None or wanted == ReferenceChoice() or wanted.variant not in {None, members[0].variant}:
         return False
     at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
-    return any(_has(e, _fields(wanted)) for e in at)
+    return any(_has(e, wanted.fields) for e in at)
 
 
-def choose(members: Sequence[C], wanted: Reference | None) -> C:
+def choose(members: Sequence[C], wanted: ReferenceChoice | None) -> C:
     """Return the candidate of a group that ``wanted`` names; what it leaves open is the default's."""
-    wanted = wanted or Reference()
+    wanted = wanted or ReferenceChoice()
     left = [e for e in members if not e.reference_only or e.seed == wanted.seed]
     if wanted.checkpoint is None:
         left = [e for e in left if e.tokens == max(x.tokens for x in left)]
     else:
         left = [e for e in left if _is_checkpoint(e, wanted.checkpoint)]
-    left = [e for e in left if e.run == left[0].run and _has(e, _fields(wanted))]
+    left = [e for e in left if e.run == left[0].run and _has(e, wanted.fields)]
     values = sorted({e.selected for e in left if e.selected is not None})
     if values:
         middle = values[(len(values) - 1) // 2]
@@ -146,7 +146,7 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
         study: with its ``reference``.
         cells: of the study.
     """
-    wanted = study.reference or Reference()
+    wanted = study.reference or ReferenceChoice()
     answering = [cell for cell in cells if generates(cell) and cell.curve]
     if not answering:
         return [f"reference: nothing is tuned and asked for answers; give a tuned variant and the task {TASK}"]
@@ -168,16 +168,16 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
     return [] if None in problems else [problems[0] or ""]
 
 
-def _missing(study: Study, members: Sequence[_Planned], wanted: Reference) -> str | None:
+def _missing(study: Study, members: Sequence[_Planned], wanted: ReferenceChoice) -> str | None:
     """Say why a group has no such reference; None where it has."""
     at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
-    for name, value in _fields(wanted).items():
+    for name, value in wanted.fields.items():
         there = list(dict.fromkeys(e.fields[name] for e in at if e.fields.get(name) is not None))
         if value not in there:
             known = ", ".join(_short(v) for v in sorted(there, key=_order)) or "none"
             return f"reference.{name}={_short(value)}: not in the grid (there: {known})"
-    if not any(_has(e, _fields(wanted)) for e in at):
-        return f"reference: no cell has all of {', '.join(f'{n}={_short(v)}' for n, v in _fields(wanted).items())}"
+    if not any(_has(e, wanted.fields) for e in at):
+        return f"reference: no cell has all of {', '.join(f'{n}={_short(v)}' for n, v in wanted.fields.items())}"
     like = choose(members, dataclasses.replace(wanted, seed=None)).cell
     if wanted.seed is None or any(e.seed == wanted.seed for e in members):
         return None
@@ -204,13 +204,6 @@ def _planned(cell: Cell) -> _Planned:
         data=data_of_columns(steps, fields),
         reference_only=not cell.curve,
     )
-
-
-def _fields(wanted: Reference) -> dict[str, Value]:
-    """Return the modification's fields among what a reference names."""
-    own = ("checkpoint", "seed", "variant")
-    given = {f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted) if f.name not in own}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _has(candidate: Candidate, fields: Mapping[str, Value]) -> bool:

@@ -23,7 +23,7 @@ from overtrain_tasks.alpaca_eval import TASK
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from overtrain.plan.axes import Value
+    from overtrain.common.typed_json import Value
     from overtrain.results.judged import JudgedRecord
     from overtrain.results.record import CellRecord, StudyRecord
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping  # noqa: TC003  (annotations of records are 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from overtrain.plan.axes import Value, axes_of_cells, axes_of_columns, category_of, data_of_columns, selected_value
-from overtrain.study.study import BASE, Judge, Primary, Reference, Select
+from overtrain.common.typed_json import Value  # noqa: TC001  (annotations of records are read at run time)
+from overtrain.plan.axes import axes_of_cells, axes_of_columns, category_of, data_of_columns, selected_value
+from overtrain.study.settings import JudgeSettings, PrimaryComparison, ReferenceChoice, Selection
+from overtrain.study.study import BASE
 
 __all__ = ["AxisRecord", "CellRecord", "MetricRow", "StudyRecord", "VariantRecord", "described"]
 
@@ -150,10 +152,10 @@ class StudyRecord:
     seeds: tuple[int, ...] = ()
     budgets: tuple[int, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
-    select: Select = field(default_factory=Select)
-    reference: Reference | None = None
-    judge: Judge | None = None
-    primary: Primary | None = None
+    select: Selection = field(default_factory=lambda: Selection(metric="validation_loss"))
+    reference: ReferenceChoice | None = None
+    judge: JudgeSettings | None = None
+    primary: PrimaryComparison | None = None
     plateau_margin: float | None = None
     cells: tuple[CellRecord, ...] = ()
     same: tuple[str, ...] = ()

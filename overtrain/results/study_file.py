@@ -89,8 +89,16 @@ def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
     """
     study = dict(content["study"])
     kept = {name: study[name] for name in _OF_STUDY if study.get(name) is not None}
+    if "reference" in kept:
+        kept["reference"] = _reference_of_format_1(kept["reference"])
     variants = [{"name": name, "category": "other"} for name in study.get("variants", {})]
     return {**kept, "variants": variants, "cells": content["cells"], "same": content["same"]}
+
+
+def _reference_of_format_1(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a reference with the modification's fields, of which format 1 knew the learning rate, under ``fields``."""
+    own = {name: entry.get(name) for name in ("checkpoint", "seed", "variant")}
+    return own | {"fields": {name: value for name, value in entry.items() if name not in own and value is not None}}
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:

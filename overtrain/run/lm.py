@@ -119,7 +119,7 @@ class CellLM(ModifiedLM):
         """As in lm-eval, without a progress bar per cell."""
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Any]:
         """As in lm-eval, without a progress bar per cell."""
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 

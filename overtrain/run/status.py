@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from overtrain.common.progress import duration
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.results.record import StudyRecord
 from overtrain.results.store import Store
 from overtrain.results.study_file import read_study
 from overtrain.run.ladders import missing_runs
-from overtrain.study.load import load_study
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:

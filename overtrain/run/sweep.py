@@ -14,6 +14,7 @@ from model_wrappers.identity import digest
 from overtrain.common.captured import captured
 from overtrain.plan.cells import select_cells
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.plan.planner import Planner
 from overtrain.results.planned import refused, study_record
 from overtrain.results.store import Store
@@ -22,7 +23,6 @@ from overtrain.run.cell import CellRunner
 from overtrain.run.executors.here import HereExecutor
 from overtrain.run.ladders import held_out, locate, missing_runs, pretrain_missing
 from overtrain.run.summary import Summary, summarise
-from overtrain.study.load import load_study
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:

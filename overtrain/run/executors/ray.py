@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from overtrain.plan.jobs import Job
     from overtrain.run.cell import CellRunner
     from overtrain.run.executors.base import JobStatus
-    from overtrain.study.study import Resources
+    from overtrain.study.settings import CellResources
 
 __all__ = ["RayExecutor"]
 
@@ -91,7 +91,7 @@ def _ray() -> Any:
     return ray
 
 
-def _check_resources(ray: Any, resources: Resources) -> None:
+def _check_resources(ray: Any, resources: CellResources) -> None:
     need = {"CPU": resources.cpus, "GPU": resources.gpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(have.get(name, 0) >= amount for name, amount in need.items() if amount) for have in nodes):

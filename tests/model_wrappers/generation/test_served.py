@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from model_wrappers.compat import instance
 from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.generation.prompts import TEMPLATE_KEY, TUNING, Instruction
 from model_wrappers.generation.served import sampling
@@ -82,7 +82,7 @@ class Completions:
 
 def ask(**kwargs):
     given = {"until": [], "max_gen_toks": 12, TEMPLATE_KEY: "plain"} | kwargs
-    return [Instance("generate_until", {}, (Instruction(q), given), 0, ("t", i, 1)) for i, q in enumerate(QUESTIONS)]
+    return [instance("generate_until", (Instruction(q), given), task="t", document=i) for i, q in enumerate(QUESTIONS)]
 
 
 def test_a_server_with_the_weights_gives_the_same_answers(make_model):
@@ -212,12 +212,11 @@ def test_vllm_serves_what_was_tuned(servable, tmp_path, monkeypatch, in_memory):
     arguments = {"pretrained": servable, "recipe": str(tmp_path / "recipe.yaml"), "device": "cpu", "batch_size": 4}
     here, served = RecipeLM(**arguments), RecipeLM(**arguments, generate_backend="vllm")
     requests = [
-        Instance(
+        instance(
             "generate_until",
-            {},
             (Instruction(f"{q} ({i})"), {"until": ["z"], "max_gen_toks": 16, TEMPLATE_KEY: TUNING}),
-            0,
-            ("t", i, 1),
+            task="t",
+            document=i,
         )
         for i in range(5)
         for q in QUESTIONS
@@ -230,7 +229,10 @@ def test_vllm_serves_what_was_tuned(servable, tmp_path, monkeypatch, in_memory):
     assert about["vllm"]
     assert [t["name"] for t in about["templates"]] == ["alpaca"]
     base = RecipeLM(**arguments | {"recipe": _nothing(tmp_path)}).generate_until(
-        [Instance("generate_until", {}, (str(r.args[0]), {"until": ["z"], "max_gen_toks": 16}), 0) for r in requests],
+        [
+            instance("generate_until", (str(r.args[0]), {"until": ["z"], "max_gen_toks": 16}), task="t", document=i)
+            for i, r in enumerate(requests)
+        ],
         disable_tqdm=True,
     )
     assert sum(a == b for a, b in zip(found, base, strict=True)) < 10

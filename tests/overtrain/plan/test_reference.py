@@ -8,9 +8,9 @@ import pytest
 
 from model_wrappers.errors import ConfigError
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.results.groups import groups
 from overtrain.results.planned import study_record
-from overtrain.study.load import load_study
 from overtrain_tasks.alpaca_eval import TASK
 
 STUDY = """\
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_was_tuned_elsewhere_has_the_seeds_that_it_has(write):
         ("judge: {url: localhost}", "judge.url='localhost': must be an address such as http://127.0.0.1:8000/v1"),
         ("judge: {url: 'http://a:b@host/v1'}", "without a password"),
         ("judge: {orders: three}", "judge.orders='three': must be one of both, one"),
-        ("judge: {max_missing: 1.5}", "judge.max_missing=1.5: is a share"),
+        ("judge: {max_missing: 1.5}", "judge.max_missing=1.5: must be a share from 0 to 1"),
         ("judge: {concurrency: 0}", "judge.concurrency=0: must be greater than 0"),
         ("select: alpaca", "select='alpaca': must be alpaca_eval, paper, or a mapping"),
         ("select: {task: overtrain_alpaca_eval, metric: win_rate}", "give select: alpaca_eval (cross-fitted)"),

@@ -20,6 +20,7 @@ from overtrain.cli.app import app
 from overtrain.common.typed_json import from_json, to_json
 from overtrain.plan.axes import axes_of_columns
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study as load_yaml
 from overtrain.results.frame import load_runs, load_study
 from overtrain.results.groups import groups
 from overtrain.results.judged import JudgedRecord
@@ -28,7 +29,6 @@ from overtrain.results.record import CellRecord, MetricRow, StudyRecord
 from overtrain.results.store import FILES, Store
 from overtrain.results.study_file import FORMAT, read_study, write_study
 from overtrain.run.status import status
-from overtrain.study.load import load_study as load_yaml
 
 OLD = Path(__file__).parents[2] / "data" / "study_format_1.json"
 STUDY = """\

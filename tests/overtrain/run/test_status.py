@@ -7,10 +7,10 @@ import shutil
 from overtrain_tiny import STUDY, write_study
 
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.run import evaluate
 from overtrain.run.status import status
 from overtrain.run.sweep import run
-from overtrain.study.load import load_study
 
 GRID = STUDY.replace("max_steps: 2", "epochs: [1, 2]\n        l2_to_init: [0, 0.1]").replace(
     "seeds: [0, 1]", "seeds: [0]"

@@ -14,6 +14,7 @@ from overtrain_tiny import CELLS, write_study
 
 from model_wrappers.cache import WeightsCache
 from model_wrappers.errors import CheckpointError, ConfigError, StoreError
+from overtrain.plan.load import load_study
 from overtrain.results.frame import load_documents, load_runs
 from overtrain.results.store import Store
 from overtrain.results.study_file import read_study
@@ -21,7 +22,6 @@ from overtrain.run import cell as work
 from overtrain.run import evaluate
 from overtrain.run.status import status, status_table
 from overtrain.run.sweep import run
-from overtrain.study.load import load_study
 
 
 @pytest.fixture
