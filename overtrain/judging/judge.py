@@ -52,6 +52,8 @@ def judge_study(run_folder: str | Path, given: Mapping[str, Any]) -> JudgingSumm
     study = read_study(Path(run_folder))
     said = {} if study is None or study.judge is None else dataclasses.asdict(study.judge)
     settings = {name: value for source in (said, given) for name, value in dict(source).items() if value is not None}
+    if settings.get("backend") != "sampled" and given.get("samples") is None:
+        settings.pop("samples", None)  # of the file, whose backend is not used
     for name in ("url", "model"):
         if name not in settings and study is not None:
             raise ConfigError(

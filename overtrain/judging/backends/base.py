@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from model_wrappers.serving.client import check, fetch
+from overtrain.judging.preferences import preference_key
 from overtrain.judging.prompt import FIRST, SECOND, SpecialTokens
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class JudgeServer:
     endpoint: Endpoint
     template: JudgeTemplate
     special: SpecialTokens
+
+    def key(self, asked: Mapping[str, Any]) -> bytes:
+        """Return what a preference is stored under: the digest of the template and of everything that ``asked`` names."""
+        return preference_key({"template": self.template.sha256} | dict(asked))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.errors import JudgeError
 from model_wrappers.serving.client import ask_all, fetch
 from overtrain.judging.backends.base import GIVE_UP_AFTER, BackendRecord
-from overtrain.judging.preferences import Preference, preference_key
+from overtrain.judging.preferences import Preference
 from overtrain.judging.prompt import FIRST, SECOND
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class LogprobsBackend:
 
     def key(self, messages: Messages) -> bytes:
         """Return the digest of the template and the request; keys of earlier versions stay what they were."""
-        return preference_key({"template": self.server.template.sha256} | self.request(messages))
+        return self.server.key(self.request(messages))
 
     def describe(self) -> BackendRecord:
         """Return the backend's name, and whether both tokens were asked for by id."""

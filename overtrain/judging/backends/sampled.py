@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.errors import JudgeError
 from model_wrappers.serving.client import ask_all, fetch
 from overtrain.judging.backends.base import GIVE_UP_AFTER, BackendRecord
-from overtrain.judging.preferences import Preference, preference_key
+from overtrain.judging.preferences import Preference
 from overtrain.judging.prompt import FIRST, SECOND
 
 if TYPE_CHECKING:
@@ -63,11 +63,13 @@ class SampledBackend:
 
     def key(self, messages: Messages) -> bytes:
         """Return the digest of the template, the messages, the parameters and the number of samples."""
-        return preference_key(
-            {"template": self.server.template.sha256, "backend": "sampled", "samples": self.samples}
-            | {"model": self.server.endpoint.model, "messages": messages}
-            | _PARAMETERS
-        )
+        asked = {
+            "backend": "sampled",
+            "samples": self.samples,
+            "model": self.server.endpoint.model,
+            "messages": messages,
+        }
+        return self.server.key(asked | _PARAMETERS)
 
     def describe(self) -> BackendRecord:
         """Return the backend's name and the number of samples."""

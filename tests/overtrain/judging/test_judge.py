@@ -21,10 +21,11 @@ from study_records import cell_record, cells_of, write_cells
 
 from model_wrappers.errors import ConfigError, DataError, JudgeError, StoreError
 from model_wrappers.identity import digest
-from overtrain.judging.judge import judge
+from overtrain.judging.judge import judge, judge_study
 from overtrain.judging.orders import shown_first
 from overtrain.results.judged import read_judged
 from overtrain.results.store import FILES, Store
+from overtrain.study.settings import JudgeSettings
 
 TASK = "overtrain_alpaca_eval"
 INSTRUCTIONS = [f"Instruction {n}" for n in range(20)]
@@ -33,7 +34,6 @@ KILLED = """
 import sys
 from pathlib import Path
 from overtrain.judging.judge import judge
-from overtrain.results.judged import read_judged
 judge(sys.argv[1], url=sys.argv[2], model="judge", template_file=Path(sys.argv[3]), concurrency=2)
 """
 
@@ -491,3 +491,13 @@ def test_backends_that_make_no_sense_are_refused(study, template, given, message
     with FakeJudge() as fake, pytest.raises(ConfigError, match=re.escape(message)):
         run(study, fake, template, **given)
     assert not fake.bodies
+
+
+def test_the_studys_file_names_the_backend_and_the_command_takes_precedence(study, template):
+    with FakeJudge(by_quality) as fake:
+        settings = JudgeSettings(url=fake.url, model="judge", backend="sampled", samples=4)
+        write_study(study, cells_of(study), judge=settings)
+        judge_study(study, {"samples": None, "template_file": template})
+        assert scores(study)["judge"]["samples"] == 4
+        judge_study(study, {"backend": "logprobs", "template_file": template})
+    assert (scores(study)["judge"]["backend"], scores(study)["judge"]["samples"]) == ("logprobs", None)
