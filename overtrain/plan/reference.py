@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import close_match
+from overtrain.plan.axes import axes_of_columns, selected_value
 from overtrain.plan.cells import seeded
 from overtrain.results.naming import named
 from overtrain_tasks.alpaca_eval import TASK
@@ -210,10 +211,11 @@ def _choose(members: Sequence[dict[str, Any]], wanted: Mapping[str, Any]) -> dic
         left = [e for e in left if e["tokens"] == max(x["tokens"] for x in left)]
     left = [e for e in left if e["run"] == left[0]["run"]]
     left = [e for e in left if _has(e, _fields(wanted))]
-    rates = sorted({e["fields"]["learning_rate"] for e in left if e["fields"].get("learning_rate") is not None})
+    chosen = axes_of_columns(())  # of every modification: the columns of a cell say which ones it has
+    rates = sorted({rate for e in left if (rate := selected_value(chosen, e["fields"])) is not None})
     if rates:
         middle = rates[(len(rates) - 1) // 2]
-        left = [e for e in left if e["fields"].get("learning_rate") == middle]
+        left = [e for e in left if selected_value(chosen, e["fields"]) == middle]
     return next((e for e in left if seed is not None and e["seed"] == seed), left[0])
 
 

@@ -6,20 +6,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.files import write_whole
-from overtrain.report.assemble import Assembled, assemble
-from overtrain.report.figures import benchmarks, confounds, distance, fixed, matched, optima, shares, transitions, tuned
+from overtrain.report.assemble import assemble
 from overtrain.report.files import FORMATS, clear, remember, save_figures, save_tables
 from overtrain.report.page import render
+from overtrain.report.sections import all_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
-__all__ = ["build", "report"]
+    from overtrain.report.data import ReportData
+    from overtrain.report.section import Section
 
-_FIGURES = (benchmarks, fixed, tuned, optima, distance, transitions, matched, shares, confounds)
+__all__ = ["build", "report", "write"]
 
 
 def report(run_folder: Path, out: Path | None = None, *, published: bool = False) -> Path:
@@ -57,7 +58,13 @@ def _versions(run_folder: Path) -> dict[str, str]:
 
 
 def build(
-    frame: pd.DataFrame, documents: pd.DataFrame, out: Path, *, study: Mapping[str, Any] | None, published: bool = False
+    frame: pd.DataFrame,
+    documents: pd.DataFrame,
+    out: Path,
+    *,
+    study: Mapping[str, Any] | None,
+    published: bool = False,
+    sections: Sequence[Section] | None = None,
 ) -> Path:
     """Write ``index.html``, ``figures/`` and ``tables/`` under ``out``; return the page.
 
@@ -67,6 +74,7 @@ def build(
         out: folder; files of an earlier report there are replaced, others stay.
         study: of `overtrain.results.frame.load_study`.
         published: put the paper's own statements beside ours.
+        sections: of the page; those of `overtrain.report.sections` by default.
 
     Raises:
         DataError: the frame has no cells.
@@ -75,20 +83,25 @@ def build(
 
     if frame.empty:
         raise DataError("the study has no cells, so there is nothing to report; run `overtrain sweep FILE` first")
-    made = assemble(frame, documents, study)
+    parts = all_sections() if sections is None else list(sections)
+    data = assemble(frame, documents, study, sections=parts, with_published=published)
     del documents
-    return write(made, frame, out, published=published)
+    return write(data, parts, out)
 
 
-def write(made: Assembled, frame: pd.DataFrame, out: Path, *, published: bool = False) -> Path:
-    """Draw and write what was assembled; return the page."""
+def write(data: ReportData, sections: Sequence[Section], out: Path) -> Path:
+    """Draw and write what was computed; return the page."""
     clear(out)
-    drawings = [drawing for module in _FIGURES for drawing in module.draw(made)]
-    saved = save_figures(drawings, out / "figures")
-    names = save_tables({"cells": made.cells, "scores": frame, **made.frames}, out / "tables")
+    drawings = [(section.key, drawing) for section in sections for drawing in section.figures(data)]
+    saved = save_figures([drawing for _, drawing in drawings], out / "figures")
+    names = save_tables(data.frames, out / "tables")
     files = [f"figures/{name}.{kind}" for _, name, _ in saved for kind in FORMATS]
     files += [f"tables/{name}.{kind}" for name in names for kind in ("csv", "parquet")]
     remember(out, files)
+    of_section = {
+        section.key: [one for (key, _), one in zip(drawings, saved, strict=True) if key == section.key]
+        for section in sections
+    }
     page = out / "index.html"
-    write_whole(page, render(made, saved, names, with_published=published))
+    write_whole(page, render(data, sections, of_section))
     return page

@@ -14,8 +14,9 @@ from overtrain.analysis.compare import compare
 from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
 from overtrain.report.build import report
-from overtrain.report.figures import benchmarks
 from overtrain.report.page import render
+from overtrain.report.sections import all_sections
+from overtrain.report.sections.benchmarks import Benchmarks
 from overtrain.results.frame import load_documents, load_runs, load_study
 
 BUDGETS = (1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
@@ -58,7 +59,7 @@ def assembled(root):
 
 def page_of(made):
     """The page without its figures, which take most of the time."""
-    return render(made, [], [], with_published=False)
+    return render(made, all_sections(), {})
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_a_reference_of_its_own_seed_is_on_no_curve_and_nothing_is_left_out(tmp_
 
 
 def test_the_figure_and_the_table_name_the_reference(made, root, tmp_path):
-    (drawing,) = [d for d in benchmarks.draw(made) if d.name.endswith("-primary")]
+    (drawing,) = [d for d in Benchmarks().figures(made) if d.name.endswith("-primary")]
     titles = [axis.get_title() for axis in drawing.figure.axes]
     assert titles == [TASK, "alpha"]
     panel = drawing.figure.axes[0]
@@ -282,7 +283,7 @@ def test_selection_on_what_is_reported_says_biased_wherever_it_is_reported(tmp_p
         .endswith("Biased: selected on what is reported.")
     )
     assert set(curve(made, "tuning, learning rate 0.001").index) == set(BUDGETS)  # not tuned, not biased
-    (drawing,) = benchmarks.draw(made)  # without an accuracy, beside the text
+    (drawing,) = Benchmarks().figures(made)  # without an accuracy, beside the text
     assert drawing.figure.axes[0].get_title() == name
     assert "biased" in drawing.caption
     page = page_of(made)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from model_wrappers.errors import StoreError
+from overtrain.report.export import export
 from overtrain.report.export.alpaca_eval import COLUMNS, leaderboard_row
-from overtrain.report.export.forms import export
 
 
 def test_a_row_of_the_leaderboard():

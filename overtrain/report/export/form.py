@@ -1,0 +1,145 @@
+"""What a form of export is, and the finished cells that forms are written from.
+
+A form is one file in ``overtrain/report/export/`` with one subclass of `Form`, named like the file. Nothing else has to change:
+``overtrain export --form`` and the contract test find it there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from model_wrappers.errors import StoreError
+from model_wrappers.files import write_whole
+from overtrain.report.files import slug
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["FinishedCell", "Form", "OneFilePerCell", "finished_cells"]
+
+
+class Form(ABC):
+    """A study's results in a form that another tool reads.
+
+    The same cell always has the same path, and equal results give equal files.
+
+    Class attributes:
+        needs: what to run first where there is nothing to write, after the folder's name.
+    """
+
+    needs: ClassVar[str] = "has no finished cell; run `overtrain sweep` first, then export"
+
+    @abstractmethod
+    def write(self, run_folder: Path, out: Path, *, organization: str) -> int:
+        """Write the files; return how many cells they hold.
+
+        Args:
+            run_folder: ``runs/<study>``.
+            out: where to write.
+            organization: who ran the study.
+
+        Raises:
+            StoreError: there is no study in the folder, or a file is damaged.
+        """
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A finished cell of a study, as the forms need it.
+
+    Attributes:
+        study: its name.
+        entry: the cell's labels and identities in the study.
+        results: lm-eval's.
+        rows: its metrics, one row per task and metric.
+        finished: seconds since the epoch.
+    """
+
+    study: str
+    entry: dict[str, Any]
+    results: dict[str, Any]
+    rows: list[dict[str, Any]]
+    finished: float
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What our models add to lm-eval's configuration."""
+        return dict(self.results.get("config", {}).get("overtrain", {}))
+
+    @property
+    def developer(self) -> str:
+        """Organisation of the repository; ``local`` for a folder."""
+        return slug(self._repo[0])
+
+    @property
+    def model(self) -> str:
+        """Name of what was evaluated: a revision or a modification of a model never carries the model's own name."""
+        parts = [self._repo[1]]
+        revision = self.about.get("checkpoint", {}).get("revision")
+        if revision not in {None, "", "main"}:
+            parts.append(str(revision))
+        if self.entry["modification"] != "base":
+            parts += [str(self.entry["variant"]), str(self.entry["weights_id"] or self.entry["cell_id"])[:8]]
+        return slug("-".join(parts))
+
+    @property
+    def _repo(self) -> tuple[str, str]:
+        repo = str(self.about.get("checkpoint", {}).get("repo") or self.entry["checkpoint"])
+        if self.hub:
+            owner, _, name = repo.partition("/")
+            return owner, name
+        return "local", f"{self.entry['family']}-{self.entry['run']}-{self.entry['tokens']}"
+
+    @property
+    def hub(self) -> bool:
+        """Whether the checkpoint is a repository of the hub, not a folder."""
+        repo = str(self.about.get("checkpoint", {}).get("repo") or "")
+        return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", repo)) and "@" in str(self.entry["checkpoint"])
+
+
+class OneFilePerCell(Form):
+    """A form with one JSON file per finished cell."""
+
+    @abstractmethod
+    def content(self, cell: FinishedCell, organization: str) -> tuple[str, dict[str, Any]]:
+        """Return the path of a cell's file and what it holds."""
+
+    def write(self, run_folder: Path, out: Path, *, organization: str) -> int:
+        """Write one file per finished cell."""
+        written = 0
+        for cell in finished_cells(run_folder):
+            path, content = self.content(cell, organization)
+            write_whole(out / path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            written += 1
+        return written
+
+
+def finished_cells(run_folder: Path) -> Iterator[FinishedCell]:
+    """Yield the finished cells of a study.
+
+    Raises:
+        StoreError: there is no study in the folder, or a file is damaged.
+    """
+    from overtrain.results.manifest import read_manifest
+    from overtrain.results.store import Store
+
+    manifest = read_manifest(run_folder)
+    if manifest is None:
+        raise StoreError(f"{run_folder} holds no study (no study.json); run `overtrain sweep FILE` first")
+    store = Store(run_folder)
+    for entry in manifest["cells"]:
+        cell_id = entry["cell_id"]
+        state = store.state(cell_id) if cell_id else None
+        if state is not None and state.status == "done":
+            yield FinishedCell(
+                study=str(manifest["study"]["name"]),
+                entry=entry,
+                results=json.loads(store.read(cell_id, "results.json")),
+                rows=json.loads(store.read(cell_id, "metrics.json")),
+                finished=state.finished,
+            )
