@@ -45,8 +45,8 @@ NOT_YET = {
     "overtrain/analysis/optima.py": {"learning_rate"},
     "overtrain/analysis/tuned.py": {"learning_rate"},
     "overtrain/judging/scores.py": {"learning_rate", "template"},
+    "overtrain/report/scores.py": {"learning_rate"},  # the column of overtrain.analysis
 }
-NOT_YET_ROOM = "overtrain/report/"
 
 
 @functools.cache
@@ -94,7 +94,7 @@ def guesses(path):
 
 def test_no_module_guesses_a_field_or_a_modification():
     found = {str(p.relative_to(ROOT)): {word for _, word in guesses(p)} for p in MODULES if p not in OWN}
-    found = {name: words for name, words in found.items() if words and not name.startswith(NOT_YET_ROOM)}
+    found = {name: words for name, words in found.items() if words}
     assert found == OTHER_MEANING | NOT_YET
 
 

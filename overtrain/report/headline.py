@@ -92,7 +92,7 @@ def limit(data: ReportData) -> str:
 
 
 def primary(data: ReportData) -> list[str]:
-    """Return the primary comparison in words, or that it could not be data."""
+    """Return the primary comparison in words, or that it could not be computed."""
     table, named = data.frame("comparisons"), data.study.get("primary")
     rows = table[table["primary"]] if len(table) else table
     if len(rows):

@@ -51,7 +51,7 @@ class Selection:
             else:
                 remedy = "run `overtrain judge`" if self.how else "set validation_fraction"
                 self.reasons[curve] = (
-                    f"no cell has {self.measure.metric}, so no learning rate is selected and the tuned curve is left out; "
+                    f"no cell has {self.measure.metric}, so no {_name(curve)} is selected and the tuned curve is left out; "
                     f"{remedy}, or name another metric under select"
                 )
 
@@ -113,22 +113,26 @@ class Selection:
         self._kept.clear()
 
     def _at_best(self, curve: Curve, long: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        rates = self.rates[curve]
+        rates, name = self.rates[curve], _name(curve)
         complete = set(rates.loc[rates["best"], "budget"])
         lost = sorted(set(long["budget"].unique()) - complete)
-        notes = [
-            f"{format_tokens(b)}: no learning rate has every seed's selection metric, so none is selected" for b in lost
-        ]
+        notes = [f"{format_tokens(b)}: no {name} has every seed's selection metric, so none is selected" for b in lost]
         partial = rates[(rates["n_missing"] > 0) & rates["budget"].isin(complete)]
         for budget in sorted(set(partial["budget"])):
             left = ", ".join(number(r) for r in sorted(set(partial.loc[partial["budget"] == budget, SELECTED])))
-            notes.append(f"{format_tokens(budget)}: learning rate {left} not considered, cells missing")
+            notes.append(f"{format_tokens(budget)}: {name} {left} not considered, cells missing")
         kept = long[long["budget"].isin(complete)]
         if kept.empty:
-            raise DataError("no checkpoint has a learning rate with a complete selection metric; run the missing cells")
+            raise DataError(f"no checkpoint has a {name} with a complete selection metric; run the missing cells")
         # Given the best rates alone, the analysis has nothing left to choose, and a hundred times less to do.
         best = self.metric[curve].merge(rates.loc[rates["best"], ["budget", "run", SELECTED]])
         return at_tuned_rates(kept, best), notes
+
+
+def _name(curve: Curve) -> str:
+    """Return the name of what is selected, e.g. ``learning rate``."""
+    assert curve.axis is not None
+    return curve.axis.label
 
 
 def _as_long(table: pd.DataFrame) -> pd.DataFrame:

@@ -106,11 +106,16 @@ def _model(cell: FinishedCell, model_id: str) -> dict[str, Any]:
 
 def _settings(modification: dict[str, Any]) -> dict[str, Any]:
     """Return a modification's own fields; where its data lies on a disk is nobody's business."""
-    kept = {k: v for k, v in modification.items() if k not in {"metrics", "record"}}
-    data = kept.get("data")
-    if isinstance(data, str) and "/" in data:
-        kept["data"] = data.rsplit("/", 1)[1]
-    return kept
+    return {k: _without_folders(v) for k, v in modification.items() if k not in {"metrics", "record"}}
+
+
+def _without_folders(value: Any) -> Any:
+    """Return JSON data in which a path from the root of a disk is reduced to its last part."""
+    if isinstance(value, dict):
+        return {k: _without_folders(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(v) for v in value]
+    return value.rsplit("/", 1)[1] if isinstance(value, str) and value.startswith("/") else value
 
 
 def _result(cell: FinishedCell, row: dict[str, Any]) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def _table(data: ReportData, cells: pd.DataFrame) -> Table:
         ids = ["missing" if pd.isna(row[c]) else str(row[c])[:12] for c in ("weights_id", "cell_id")]
         rows.append([*own, *(text(row[c]) for c in scores), *ids])
     left = len(order) - len(scores)
-    more = f" {left} further scores per cell are in the film." if left else ""
+    more = f" {left} further scores per cell are in the file." if left else ""
     return Table(
         title="Every cell",
         head=[*(names[c] for c in [*about, *scores]), "weights_id", "cell_id"],

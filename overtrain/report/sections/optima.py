@@ -18,6 +18,7 @@ from overtrain.report.tables import Table, table_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from overtrain.report.curves import Curve
     from overtrain.report.data import ReportData
 
 __all__ = ["Optima"]
@@ -27,7 +28,7 @@ _COLUMNS = {
     "variant": "variant",
     "run": "run",
     "budget": "tokens",
-    "learning_rate": "best rate",
+    SELECTED: "best rate",
     "near_low": "within 1 se, from",
     "near_high": "to",
     "at_edge": "at the grid's edge",
@@ -83,7 +84,7 @@ class Optima(Section):
             mine = optima[(optima["family"] == curve.family) & (optima["line"] == curve.label)]
             if mine[SELECTED].notna().any():
                 grid_of = rates[(rates["family"] == curve.family) & (rates["line"] == curve.label)]
-                yield _draw(mine, grid_of, curve.family, curve.variant, styles([curve])[curve.label])
+                yield _draw(mine, grid_of, curve, styles([curve])[curve.label])
 
     def tables(self, data: ReportData) -> Iterator[Table]:
         """Yield the best rate of every checkpoint."""
@@ -96,8 +97,9 @@ class Optima(Section):
         )
 
 
-def _draw(optima: pd.DataFrame, rates: pd.DataFrame, family: str, variant: str, style: dict[str, Any]) -> Drawing:
+def _draw(optima: pd.DataFrame, rates: pd.DataFrame, curve: Curve, style: dict[str, Any]) -> Drawing:
     figure, (left, right) = grid(2, columns=2, width=4.6, height=3.4)
+    name = curve.axis.label if curve.axis else ""
     budgets = sorted(set(rates["budget"]))
     shade = [str(0.75 * (1 - place / max(len(budgets) - 1, 1))) for place in range(len(budgets))]
     for budget, colour in zip(budgets, shade, strict=True):
@@ -106,12 +108,12 @@ def _draw(optima: pd.DataFrame, rates: pd.DataFrame, family: str, variant: str, 
             left.plot(run[SELECTED], run["mean"], color=colour, linewidth=1)
             best = run[run["best"]]
             left.plot(best[SELECTED], best["mean"], color=style["color"], marker="o", linestyle="none", markersize=4)
-    left.set(xscale="log", xlabel="learning rate (log scale)", ylabel=str(rates["metric"].iloc[0]).replace("_", " "))
+    left.set(xscale="log", xlabel=f"{name} (log scale)", ylabel=str(rates["metric"].iloc[0]).replace("_", " "))
     left.set_title("Light to dark: fewer to more tokens", fontsize="medium")
     left.grid(visible=True, alpha=0.3)
     handles = _rates(right, optima, style)
     token_axis(right, budgets)
-    right.set(yscale="log", ylabel="learning rate (log scale)")
+    right.set(yscale="log", ylabel=f"{name} (log scale)")
     log_axis(right.yaxis)
     _rate_ticks(right, sorted(set(rates[SELECTED])))
     right.set_title("Best rate of each checkpoint", fontsize="medium")
@@ -121,12 +123,12 @@ def _draw(optima: pd.DataFrame, rates: pd.DataFrame, family: str, variant: str, 
         "Grey bars: rates within one standard error of the best; coloured bars: 95% interval of the optimum",
     )
     return Drawing(
-        name=f"figure-7-{family}-{variant}",
-        title=f"{family}, {variant}: the tuned learning rate",
+        name=f"figure-7-{curve.family}-{curve.variant}",
+        title=f"{curve.family}, {curve.variant}: the tuned {name}",
         caption="Selection metric over the grid, and the best rate against tokens. The optimum is that of a parabola in the "
         "logarithm of the rate; its interval is drawn where the data bound it. An open marker lies at the edge of the grid: "
         "the optimum may lie outside.",
-        alt=f"Selection metric against learning rate at each budget, and the best learning rate against tokens, for {variant}.",
+        alt=f"Selection metric against {name} at each budget, and the best {name} against tokens, for {curve.variant}.",
         figure=figure,
     )
 

@@ -140,12 +140,14 @@ def _ours(data: ReportData, statement: Statement) -> list[str]:
     if table.empty:
         return []
     read = _training_data(data)
+    tuned = {(curve.family, curve.label) for curve in [*data.curves, *data.tuned] if curve.selectable}
     found = []
     for row in table.to_dict("records"):
         about = f"{row['variant']} {read.get((row['family'], row['variant']), '')}"
         given = ((statement.family, row["family"]), (statement.data, about), (statement.measure, row["endpoint"]))
-        shown = row["tuned"] or row["kind"] == "finetune"
-        if shown and all(re.search(pattern, str(text), re.IGNORECASE) for pattern, text in given):
+        if (row["family"], row["line"]) in tuned and all(
+            re.search(pattern, str(text), re.IGNORECASE) for pattern, text in given
+        ):
             told = _compared(row, statement) if statement.compare else _inflection(row, data, statement)
             found += [told] if told else []
     return found

@@ -167,6 +167,15 @@ def _files(rows, scores, entry, repo):
         "pretty_env_info": "secret host",
     }
     results["config"]["overtrain"] = {"checkpoint": checkpoint, "modifications": [], "dtype": "float32"}
+    if "data" in entry["fields"]:
+        source = f"/disk/private/{entry['fields']['data']}.jsonl"
+        about = {
+            "modification": entry["modification"],
+            **entry["fields"],
+            "data": source,
+            "training_data": {"source": source},
+        }
+        results["config"]["overtrain"]["modifications"] = [about]
     return {
         "results.json": json.dumps(results).encode(),
         "metrics.json": json.dumps(metrics, default=float).encode(),

@@ -15,6 +15,7 @@ from overtrain.report.assemble import assemble
 from overtrain.report.build import build
 from overtrain.report.drawing import Drawing
 from overtrain.report.sections import all_sections
+from overtrain.report.sections.cells import Cells
 from overtrain.report.tables import Table
 
 SHARED = {"curves"}
@@ -117,3 +118,14 @@ def test_one_file_says_why_its_statistic_is_left_out(example, make_study):
     data = assemble(frame, documents, None)
     assert example in [section.key for section in all_sections()]
     assert "The spread over seeds needs modified models; the study has none." in data.notes
+
+
+def test_the_table_of_cells_says_how_many_scores_stand_in_the_file_alone(make_study):
+    tasks = tuple(f"task-{place}" for place in range(8))
+    frame, documents = make_study("u", budgets=(1_000_000,), rates=(), gammas=(), tasks=tasks, documents=2)
+    data = assemble(frame, documents, None)
+    (table,) = Cells().tables(data)
+    shown = [head for head in table.head if ": " in head]
+    there = [column for column in data.frame("cells").columns if ": " in column]
+    assert f"{len(there) - len(shown)} further scores per cell are in the file." in table.note
+    assert len(there) == 1 + 2 * len(tasks)

@@ -120,6 +120,13 @@ def test_a_modified_model_never_has_its_bases_name(run, tmp_path):
     assert sorted(by_variant["base"]) == ["local/tiny-tiny-1000", "local/tiny-tiny-2000"]
 
 
+def test_a_record_names_the_data_without_its_folder(run, tmp_path):
+    root, _ = run
+    texts = [path.read_text("utf-8") for path in exported(root, tmp_path, form="every_eval_ever")]
+    assert not any("/disk/" in text for text in texts if "rows.jsonl" in text)
+    assert sum("rows.jsonl" in text for text in texts) == 2 * 2  # two budgets, two seeds of the tuned variant
+
+
 def test_repositories_keep_their_owner_and_revision(make_study, make_run, tmp_path):
     frame, documents = make_study("u", budgets=(1_000,), rates=(), gammas=(), tasks=("alpha",), documents=5)
     frame["checkpoint"] = "allenai/OLMo-1B-hf@step-1"
