@@ -48,7 +48,7 @@ class AlpacaEval(Form):
         Raises:
             StoreError: the study has not been judged, or a file is damaged.
         """
-        from overtrain_tasks.alpaca_eval.prompt import installed_template
+        from overtrain.judging.prompt import installed_template
 
         scores = _scores(run_folder)
         labels = _labels(run_folder)

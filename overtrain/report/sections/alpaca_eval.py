@@ -140,6 +140,7 @@ def _sentences(data: ReportData, table: pd.DataFrame) -> list[str]:
     }
     parts = [f"judged by {about['model']}"] if about.get("model") else []
     parts += [orders[about["orders"]]] if about.get("orders") in orders else []
+    parts += [f"{about['samples']} sampled answers of the judge per question"] if about.get("samples") else []
     how = f" ({'; '.join(parts)})" if parts else ""
     first = (
         f"Win rate against a reference of the same family, tuned on the same data{how}; ties count half, and the reference has "
