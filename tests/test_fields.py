@@ -36,7 +36,7 @@ OTHER_MEANING = {
     "overtrain/plan/expand.py": {"template"},  # key of the task's metadata
     "overtrain_tasks/alpaca_eval/task.py": {"template"},  # likewise
     "overtrain/pretrain/ladder.py": {"epochs"},  # passes of the pre-training over its text
-    "overtrain/results/migrate.py": {"data"},  # field of CellRecord
+    "overtrain/results/judged.py": {"learning_rate"},  # key of format 1 of scores.json
 }
 # What still guesses, and must become empty: file -> words.
 NOT_YET = {
@@ -44,7 +44,6 @@ NOT_YET = {
     "overtrain/analysis/distance.py": {"learning_rate"},
     "overtrain/analysis/optima.py": {"learning_rate"},
     "overtrain/analysis/tuned.py": {"learning_rate"},
-    "overtrain/judging/scores.py": {"learning_rate", "template"},
     "overtrain/report/scores.py": {"learning_rate"},  # the column of overtrain.analysis
 }
 

@@ -52,7 +52,6 @@ class Key:
     pattern: str | None = None
     path: Literal["any", "folder"] | None = None
     identity: Identity = "none"
-    described: bool = False
     example: str | None = None
     shortcuts: Mapping[str, Any] | None = None
     rest: bool = False
@@ -108,7 +107,6 @@ def key(
     pattern: str | None = None,
     path: Literal["any", "folder"] | None = None,
     identity: Identity = "none",
-    described: bool = False,
     example: str | None = None,
     shortcuts: Mapping[str, Any] | None = None,
     rest: bool = False,
@@ -131,7 +129,6 @@ def key(
         pattern: a regular expression that text must match as a whole.
         path: the value names something on disk, relative to the file in which it stands; ``folder``: it is a folder.
         identity: whether the value decides scores.
-        described: whether the study's results repeat it.
         example: a value, for the message about a mapping that is none.
         shortcuts: single words that stand for a whole section.
         rest: the field collects every key that the section does not declare.
@@ -150,7 +147,6 @@ def key(
         "pattern": pattern,
         "path": path,
         "identity": identity,
-        "described": described,
         "example": example,
         "shortcuts": shortcuts,
         "rest": rest,

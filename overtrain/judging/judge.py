@@ -11,6 +11,7 @@ Deviation: both orders of each pair by default, so that a judge that prefers a p
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ from model_wrappers.serving.client import Endpoint, run_anywhere
 from overtrain.judging.pairs import Questions, find_matches
 from overtrain.judging.progress import JudgeProgress
 from overtrain.judging.scores import Judged, score_all
-from overtrain.results.manifest import read_manifest
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study
 from overtrain_tasks.alpaca_eval.judge import judge_all, prepare
 from overtrain_tasks.alpaca_eval.orders import check_orders, shown_first
 from overtrain_tasks.alpaca_eval.prompt import load_template
@@ -44,11 +45,11 @@ def judge_study(run_folder: str | Path, given: Mapping[str, Any]) -> Judged:
     Raises:
         ConfigError: neither names a server and a model; and as `judge` raises.
     """
-    manifest = read_manifest(Path(run_folder)) or {"study": {}}
-    said = manifest["study"].get("judge") or {}
+    study = read_study(Path(run_folder))
+    said = {} if study is None or study.judge is None else dataclasses.asdict(study.judge)
     settings = {name: value for source in (said, given) for name, value in dict(source).items() if value is not None}
     for name in ("url", "model"):
-        if name not in settings and "name" in manifest["study"]:
+        if name not in settings and study is not None:
             raise ConfigError(
                 f"the study names no judge's {name}: give --judge-{name}, or judge: {{{name}: ...}} in its file "
                 "(`overtrain serve judge` prints how to start one)"
@@ -109,13 +110,13 @@ def judge(
         backoff=backoff,
     )
     root = Path(run_folder)
-    manifest = read_manifest(root)
-    if manifest is None:
+    study = read_study(root)
+    if study is None:
         raise StoreError(
             f"there is no study in {root}; give the folder that `overtrain sweep` wrote, such as runs/NAME"
         )
     template = load_template(template_file)
-    matches, waiting = find_matches(manifest, Store(root), reference)
+    matches, waiting = find_matches(study, Store(root), reference)
     asked = run_anywhere(prepare(endpoint, template))
     with Verdicts(root / "judge" / "verdicts.sqlite") as verdicts:
         questions = Questions(asked, verdicts, order)

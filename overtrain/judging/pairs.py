@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_wrappers.errors import ConfigError, DataError
 from overtrain.judging.answers import Answers
-from overtrain.plan.reference import groups
+from overtrain.results.groups import groups
 from overtrain_tasks.alpaca_eval import TASK
 from overtrain_tasks.alpaca_eval.orders import shown_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from overtrain.judging.answers import Answer
     from overtrain.judging.progress import JudgeProgress
-    from overtrain.plan.reference import Group
+    from overtrain.results.groups import Group
+    from overtrain.results.record import CellRecord, StudyRecord
     from overtrain.results.store import Store
     from overtrain_tasks.alpaca_eval.judge import Judge
     from overtrain_tasks.alpaca_eval.orders import Orders
@@ -30,14 +31,14 @@ class Match:
     """One group whose reference has answers, and those of its cells that have.
 
     Attributes:
-        group: with its reference's entry in ``study.json``.
+        group: with its reference.
         reference: its answers.
-        cells: entry and answers of the others.
+        cells: the others, each with its answers.
     """
 
     group: Group
     reference: Answers
-    cells: list[tuple[dict[str, Any], Answers]]
+    cells: list[tuple[CellRecord, Answers]]
 
     def items(self) -> int:
         """Return how many pairs of answers there are."""
@@ -65,40 +66,40 @@ class Pair:
     lengths: tuple[int, int]
 
 
-def find_matches(manifest: Mapping[str, Any], store: Store, reference: str | None) -> tuple[list[Match], list[str]]:
+def find_matches(study: StudyRecord, store: Store, reference: str | None) -> tuple[list[Match], list[str]]:
     """Return what can be judged, and the labels of cells that have no answers yet.
 
     Raises:
         ConfigError: nothing can.
         DataError: a cell's documents are not those of its reference.
     """
-
-    def ready(entry: Mapping[str, Any]) -> bool:
-        return bool(entry["cell_id"]) and store.state(entry["cell_id"]).status == "done"
-
-    found, waiting = [], []
-    for group in groups(manifest, reference):
-        waiting += [e["label"] for e in (group.reference, *group.cells) if not ready(e)]
-        if not ready(group.reference):
+    found: list[Match] = []
+    waiting: list[str] = []
+    for group in groups(study, reference):
+        waiting += [cell.label for cell in (group.reference, *group.cells) if not _finished(cell, store)]
+        if not _finished(group.reference, store):
             continue
-        against = Answers(store, group.reference["cell_id"])
-        cells = [(e, Answers(store, e["cell_id"])) for e in group.cells if ready(e)]
-        for entry, answers in cells:
+        against = Answers(store, group.reference.cell_id or "")
+        cells = [(cell, Answers(store, cell.cell_id or "")) for cell in group.cells if _finished(cell, store)]
+        for cell, answers in cells:
             if not (len(answers) == len(against) and (answers.documents == against.documents).all()):
-                raise _different(entry, group)
+                raise _different(cell, group)
         found.append(Match(group, against, cells))
     if not any(m.cells for m in found):
-        name = manifest["study"]["name"]
         lacking = (
             f": without answers are {', '.join(waiting[:5])}" if waiting else f": no tuned cell has the task {TASK}"
         )
-        raise ConfigError(f"{name} has nothing to judge{lacking}; a reference and one more cell must be finished")
+        raise ConfigError(f"{study.name} has nothing to judge{lacking}; a reference and one more cell must be finished")
     return found, waiting
 
 
-def _different(entry: Mapping[str, Any], group: Group) -> DataError:
+def _finished(cell: CellRecord, store: Store) -> bool:
+    return cell.cell_id is not None and store.state(cell.cell_id).status == "done"
+
+
+def _different(cell: CellRecord, group: Group) -> DataError:
     return DataError(
-        f"{entry['label']} and its reference {group.reference['label']} answered different instructions; run the study again "
+        f"{cell.label} and its reference {group.reference.label} answered different instructions; run the study again "
         "with one source and one limit for both"
     )
 
@@ -128,7 +129,7 @@ class Questions:
         for match in matches:
             for place in range(len(match.reference)):
                 against = match.reference.read(place)
-                pairs = [self.pair(answers.read(place), against, entry, match.group) for entry, answers in match.cells]
+                pairs = [self.pair(answers.read(place), against, cell, match.group) for cell, answers in match.cells]
                 for answer_first in shown_first(against.instruction, self.orders):
                     for pair in pairs:
                         question = None if pair.equal else self._unless_known(pair, answer_first=answer_first)
@@ -154,14 +155,14 @@ class Questions:
 
         return note
 
-    def pair(self, answer: Answer, reference: Answer, entry: Mapping[str, Any], group: Group) -> Pair:
+    def pair(self, answer: Answer, reference: Answer, cell: CellRecord, group: Group) -> Pair:
         """Return two answers as the judge will read them.
 
         Raises:
             DataError: they are to different instructions.
         """
         if answer.instruction != reference.instruction:
-            raise _different(entry, group)
+            raise _different(cell, group)
         broken = self.judge.special.broken
         (instruction, some), (text, more), (against, others) = map(
             broken, (answer.instruction, answer.text, reference.text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_wrappers.errors import JudgeError
 from model_wrappers.files import write_whole
+from overtrain.results.judged import GroupRecord, JudgedCell, JudgedRecord, JudgeRecord, ReferenceRecord, write_judged
+from overtrain.results.record import MetricRow
 from overtrain_tasks.alpaca_eval import SATURATED, TASK
 from overtrain_tasks.alpaca_eval.judge import REASONS
 from overtrain_tasks.alpaca_eval.orders import shown_first
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from overtrain.judging.answers import Answers
     from overtrain.judging.pairs import Match, Questions
-    from overtrain.plan.reference import Group
+    from overtrain.results.groups import Group
+    from overtrain.results.record import CellRecord
     from overtrain_tasks.alpaca_eval.score import Scores
     from overtrain_tasks.alpaca_eval.verdicts import Verdict
 
@@ -49,11 +51,11 @@ class Judged:
     waiting: list[str] = field(default_factory=list)
     saturated: list[str] = field(default_factory=list)
 
-    def add(self, label: str, about: Mapping[str, Any]) -> None:
+    def add(self, label: str, cell: JudgedCell) -> None:
         """Note a scored cell."""
         self.cells += 1
-        self.missing += about["missing"]
-        win_rate = about["rows"][0]["value"]
+        self.missing += cell.missing
+        win_rate = cell.rows[0].value
         if win_rate is not None and not SATURATED[0] <= win_rate <= SATURATED[1]:
             self.saturated.append(f"{label}: {win_rate:.1f}%")
 
@@ -90,21 +92,21 @@ def score_all(questions: Questions, matches: Sequence[Match], judged: Judged, ma
         JudgeError: too many items are missing in some cells; the others are written.
         StoreError: nothing can be written.
     """
-    cells: dict[str, Any] = {}
+    cells: dict[str, JudgedCell] = {}
     refused: list[str] = []
     for match in matches:
-        reference = match.group.reference["cell_id"]
+        reference = match.group.reference.cell_id or ""
         cells[reference] = _of_reference(reference)
-        for entry, answers in match.cells:
-            about, scores = _score(questions, match, entry, answers)
-            judged.questions += about["questions"]
-            if about["missing"] > max_missing * about["documents"]:
-                reasons = ", ".join(f"{number} {_words(why)}" for why, number in about["missing_by_reason"].items())
-                refused.append(f"\n  {entry['label']}: {about['missing']} of {about['documents']} ({reasons})")
+        for cell, answers in match.cells:
+            found, scores = _score(questions, match, cell, answers)
+            judged.questions += found.questions
+            if found.missing > max_missing * found.documents:
+                reasons = ", ".join(f"{number} {_words(why)}" for why, number in found.missing_by_reason.items())
+                refused.append(f"\n  {cell.label}: {found.missing} of {found.documents} ({reasons})")
                 continue
-            _write_documents(judged.file.parent / "documents" / f"{entry['cell_id']}.parquet", scores)
-            cells[entry["cell_id"]] = {"reference": reference} | about
-            judged.add(entry["label"], about)
+            _write_documents(judged.file.parent / "documents" / f"{cell.cell_id}.parquet", scores)
+            cells[cell.cell_id or ""] = found
+            judged.add(cell.label, found)
     if judged.cells:
         _write_scores(questions, matches, cells, judged.file)
     if refused:
@@ -119,9 +121,7 @@ def _words(reason: str) -> str:
     return {str(name): words for name, words in REASONS.items()}.get(reason, reason)
 
 
-def _score(
-    questions: Questions, match: Match, entry: Mapping[str, Any], answers: Answers
-) -> tuple[dict[str, Any], Scores]:
+def _score(questions: Questions, match: Match, cell: CellRecord, answers: Answers) -> tuple[JudgedCell, Scores]:
     """Return what ``scores.json`` says of a cell, and its scores."""
     missing: Counter[str] = Counter()
     wins: list[tuple[float | None, float | None] | None] = []
@@ -129,7 +129,7 @@ def _score(
     broken = one_token = asked = 0
     for place in range(len(answers)):
         against = match.reference.read(place)
-        pair = questions.pair(answers.read(place), against, entry, match.group)
+        pair = questions.pair(answers.read(place), against, cell, match.group)
         found, lacking = questions.verdicts_of(pair, against.instruction)
         if lacking:
             missing[lacking] += 1
@@ -140,17 +140,18 @@ def _score(
         one_token += sum(verdict.one_token for verdict in found.values())
         asked += 0 if pair.equal else len(shown_first(against.instruction, questions.orders))
     scores = score(answers.documents.tolist(), instructions, wins, lengths)
-    about = {
-        "documents": len(answers),
-        "questions": asked,
-        "missing": sum(missing.values()),
-        "missing_by_reason": dict(sorted(missing.items())),
-        "equal": sum(win == (None, None) for win in wins),
-        "broken_special": broken,
-        "one_token": one_token,
-        "rows": scores.rows,
-    }
-    return about, scores
+    judged = JudgedCell(
+        reference=match.group.reference.cell_id or "",
+        documents=len(answers),
+        questions=asked,
+        missing=sum(missing.values()),
+        missing_by_reason=dict(sorted(missing.items())),
+        equal=sum(win == (None, None) for win in wins),
+        broken_special=broken,
+        one_token=one_token,
+        rows=tuple(MetricRow(**row) for row in scores.rows),
+    )
+    return judged, scores
 
 
 def _win(found: Mapping[bool, Verdict], *, first: bool) -> float | None:
@@ -159,41 +160,41 @@ def _win(found: Mapping[bool, Verdict], *, first: bool) -> float | None:
     return None if verdict is None else verdict.first if first else 1 - verdict.first
 
 
-def _of_reference(cell_id: str) -> dict[str, Any]:
+def _of_reference(cell_id: str) -> JudgedCell:
     """Return what ``scores.json`` says of a reference: 50% against itself, by definition."""
-    counts = dict.fromkeys(("documents", "questions", "missing", "equal", "broken_special", "one_token"), 0)
-    row = {"task": TASK, "metric": "win_rate", "value": 50.0, "stderr": None, "n_documents": 0}
-    return {"reference": cell_id, "missing_by_reason": {}, **counts, "rows": [row | {"higher_is_better": True}]}
+    win_rate = MetricRow(task=TASK, metric="win_rate", value=50.0, n_documents=0, higher_is_better=True)
+    return JudgedCell(reference=cell_id, rows=(win_rate,))
 
 
-def _write_scores(questions: Questions, matches: Sequence[Match], cells: Mapping[str, Any], file: Path) -> None:
+def _write_scores(questions: Questions, matches: Sequence[Match], cells: Mapping[str, JudgedCell], file: Path) -> None:
     template = questions.judge.template
-    content = {
-        "format": 1,
-        "judge": {
-            "model": questions.judge.endpoint.model,
-            "template": template.name,
-            "template_sha256": template.sha256,
-            "orders": questions.orders,
-            "alpaca_eval": template.version,
-            "both_tokens": questions.judge.token_ids is not None,
-        },
-        "task": TASK,
-        "groups": [_group(m.group) for m in matches],
-        "cells": cells,
-    }
-    write_whole(file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    scored = {cell_id for cell_id, about in cells.items() if about["reference"] != cell_id}
+    judge = JudgeRecord(
+        model=questions.judge.endpoint.model,
+        template=template.name,
+        template_sha256=template.sha256,
+        orders=questions.orders,
+        alpaca_eval=template.version,
+        both_tokens=questions.judge.token_ids is not None,
+    )
+    groups = tuple(_group(match.group) for match in matches)
+    write_judged(file.parent.parent, JudgedRecord(judge=judge, groups=groups, cells=cells))
+    scored = {cell_id for cell_id, cell in cells.items() if cell.reference != cell_id}
     for path in (file.parent / "documents").glob("*.parquet"):
         if path.stem not in scored:
             path.unlink(missing_ok=True)
 
 
-def _group(group: Group) -> dict[str, Any]:
-    entry = group.reference
-    about = {name: entry[name] for name in ("cell_id", "label", "tokens", "run", "seed")}
-    about |= {"learning_rate": entry["fields"].get("learning_rate"), "default": group.default}
-    return {"family": group.family, "variant": group.variant, "reference": about}
+def _group(group: Group) -> GroupRecord:
+    reference = ReferenceRecord(
+        cell_id=group.reference.cell_id or "",
+        label=group.reference.label,
+        tokens=group.reference.tokens,
+        run=group.reference.run,
+        seed=group.reference.seed,
+        selected=group.reference.selected,
+        default=group.default,
+    )
+    return GroupRecord(family=group.family, variant=group.variant, reference=reference)
 
 
 def _write_documents(path: Path, scores: Scores) -> None:

@@ -114,18 +114,17 @@ def run(
 
 def _of_study(folder: Path, name: str | None) -> str:
     """Return the folder of a cell's tuned weights in the cache."""
-    from overtrain.results.manifest import read_manifest
+    from overtrain.results.frame import load_study
 
-    manifest = read_manifest(folder)
-    entries = [e for e in (manifest or {}).get("cells", []) if e["weights_id"]]
+    cells = [cell for cell in load_study(folder).cells if cell.weights_id]
     if name is None:
-        such = entries[-1]["label"] if entries else "LABEL"
+        such = cells[-1].label if cells else "LABEL"
         raise ConfigError(f"{folder}: name one of its cells with --cell, such as {such!r}")
-    entry = named(entries, name, "cell")
-    cached = _cached(entry["weights_id"])
+    cell = named(cells, name, "cell")
+    cached = _cached(cell.weights_id or "")
     if cached is None:
         raise ConfigError(
-            f"{entry['label']}: its weights are not in the cache; run the study with keep_weights: all (or best), or "
+            f"{cell.label}: its weights are not in the cache; run the study with keep_weights: all (or best), or "
             "tune it again with lm_eval --model overtrain_ft"
         )
     return cached

@@ -152,6 +152,9 @@ def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dic
     for column, distinct in values.items():
         if len(distinct) > 1 or (column in known and None not in distinct):
             axis = known.get(column, Axis(column, column.replace("_", " ")))
-            label = axis.label if column == axis.field else f"{axis.label} {column.removeprefix(axis.field)[1:]}"
-            found[column] = replace(axis, field=column, label=label.strip()), tuple(distinct)
+            number = column.removeprefix(axis.field).removeprefix(
+                "_"
+            )  # of the step, for the second step and later ones
+            label = f"{axis.label} {number}" if number else axis.label
+            found[column] = replace(axis, field=column, label=label), tuple(distinct)
     return found

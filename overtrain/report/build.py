@@ -35,23 +35,32 @@ def report(run_folder: Path, out: Path | None = None, *, published: bool = False
         StoreError: there is no study in the folder, or a file is damaged.
         DataError: the study has no cells.
     """
-    from overtrain.results.frame import load_documents, load_runs, load_study
+    from overtrain.results.frame import load_documents, load_runs
 
-    study = load_study(run_folder) | {"versions": _versions(run_folder)}
+    study = study_of(run_folder) | {"versions": _versions(run_folder)}
     frame = load_runs(run_folder)
     return build(frame, load_documents(run_folder), out or run_folder / "report", study=study, published=published)
 
 
+def study_of(run_folder: Path) -> dict[str, Any]:
+    """Return the study's record as the sections read it today, what was judged under ``judged``."""
+    from overtrain.common.typed_json import to_json
+    from overtrain.results.frame import load_judged, load_study
+
+    judged, record = load_judged(run_folder), to_json(load_study(run_folder))
+    return record if judged is None else record | {"judged": to_json(judged)}
+
+
 def _versions(run_folder: Path) -> dict[str, str]:
     """Return the versions that the finished cells were evaluated with; several are named all."""
-    from overtrain.results.manifest import read_manifest
+    from overtrain.results.frame import load_study
     from overtrain.results.store import Store
 
     store = Store(run_folder)
     found: dict[str, set[str]] = {}
-    for entry in (read_manifest(run_folder) or {"cells": []})["cells"]:
-        if entry["cell_id"] and store.state(entry["cell_id"]).status == "done":
-            about = json.loads(store.read(entry["cell_id"], "environment.json"))
+    for cell in load_study(run_folder).cells:
+        if cell.cell_id and store.state(cell.cell_id).status == "done":
+            about = json.loads(store.read(cell.cell_id, "environment.json"))
             for key, name in (("lm_eval_version", "lm-eval"), ("transformers_version", "transformers")):
                 found.setdefault(name, set()).add(str(about.get(key) or "unknown"))
     return {name: " and ".join(sorted(versions)) for name, versions in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from overtrain.common.typed_json import to_json
 from overtrain.results.metrics import document_columns, metric_rows, training_rows
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def files_of(outcome: Outcome, *, samples: bool) -> dict[str, bytes]:
     documents = document_columns(outcome.samples, lambda task, metric: (task, metric) in outcome.means)
     files = {
         "results.json": as_json(outcome.results),
-        "metrics.json": as_json([*metric_rows(outcome.results), *trained]),
+        "metrics.json": as_json(to_json([*metric_rows(outcome.results), *trained])),
         "documents.parquet": as_parquet(documents),
         "training_log.json": as_json(outcome.steps),
         "environment.json": as_json(outcome.environment),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from overtrain.common.progress import duration
 from overtrain.plan.expand import expand
 from overtrain.plan.load import load_study
-from overtrain.results.manifest import read_manifest
+from overtrain.results.record import StudyRecord
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study
 from overtrain.run.ladders import missing_runs
 from overtrain.study.study import Study
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from overtrain.plan.cells import Cell
+    from overtrain.results.record import CellRecord
     from overtrain.results.store import CellState
 
 __all__ = ["CellNote", "StudyStatus", "VariantStatus", "status", "status_table"]
@@ -89,35 +91,35 @@ def status(study: Study | str | Path, runs_dir: str | Path = "runs") -> StudySta
     known = study if isinstance(study, Study) else load_study(study)
     root = Path(runs_dir) / known.name
     store = Store(root)
-    manifest = read_manifest(root) or {"cells": [], "same": []}
-    entries = {entry["key"]: entry for entry in manifest["cells"]}
-    cells = [cell for cell in expand(known) if cell.key not in manifest["same"]]
+    before = read_study(root) or StudyRecord(name=known.name)
+    records = {record.key: record for record in before.cells}
+    cells = [cell for cell in expand(known) if cell.key not in before.same]
     found = StudyStatus(known.name, root, [VariantStatus(n) for n in dict.fromkeys(c.variant for c in cells)])
     by_name = {v.variant: v for v in found.variants}
     for cell in cells:
-        _note(found, by_name[cell.variant], cell, entries.get(cell.key), store)
+        _note(found, by_name[cell.variant], cell, records.get(cell.key), store)
     found.to_pretrain = len(missing_runs(known.points, Path(runs_dir)))
     found.remaining = _remaining(found)
     return found
 
 
-def _note(found: StudyStatus, row: VariantStatus, cell: Cell, entry: dict[str, Any] | None, store: Store) -> None:
+def _note(found: StudyStatus, row: VariantStatus, cell: Cell, record: CellRecord | None, store: Store) -> None:
     """Count one cell."""
-    if entry is None or entry["cell_id"] is None:
+    if record is None or record.cell_id is None:
         row.missing += 1
-        problem = (entry or {}).get("problem")
+        problem = None if record is None else record.problem
         if problem:
             found.problems[problem] = found.problems.get(problem, 0) + 1
         return
-    state: CellState = store.state(entry["cell_id"])
+    state: CellState = store.state(record.cell_id)
     if state.status in {"done", "failed"}:
         setattr(row, state.status, getattr(row, state.status) + 1)
         row.seconds += state.seconds if state.status == "done" else 0.0
         if state.status == "failed":
             found.failed[cell.key] = CellNote(cell.label, (state.reason.strip().splitlines() or [""])[-1])
-    elif store.claimed(entry["cell_id"]):
+    elif store.claimed(record.cell_id):
         row.running += 1
-        found.running[cell.key] = CellNote(cell.label, str(store.log(entry["cell_id"])))
+        found.running[cell.key] = CellNote(cell.label, str(store.log(record.cell_id)))
     else:
         row.missing += 1
 

@@ -16,8 +16,9 @@ from overtrain.plan.cells import select_cells
 from overtrain.plan.expand import expand
 from overtrain.plan.load import load_study
 from overtrain.plan.planner import Planner
-from overtrain.results.manifest import read_manifest, refused, write_manifest
+from overtrain.results.planned import refused, study_record
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study, write_study
 from overtrain.run.cell import CellRunner
 from overtrain.run.executors.here import HereExecutor
 from overtrain.run.ladders import held_out, locate, missing_runs, pretrain_missing
@@ -106,7 +107,7 @@ def run(
 
 
 def plan_study(study: Study, cells: Sequence[Cell], runs: Path) -> tuple[Plan, list[str]]:
-    """Identify every cell and write the manifest; return the plan, and a message per group of outdated results.
+    """Identify every cell and write ``study.json``; return the plan, and a message per group of outdated results.
 
     Raises:
         CheckpointError: two of the study's checkpoints are the same weights.
@@ -120,9 +121,8 @@ def plan_study(study: Study, cells: Sequence[Cell], runs: Path) -> tuple[Plan, l
     located = locate(_points(cells), runs)
     with captured(root / ".work" / "plan.log"):
         plan = Planner(root, study.file, located, str(text) if text else None).plan(cells)
-    before = read_manifest(root)
-    messages = refused(before, plan, store)
-    write_manifest(study, cells, plan, root)
+    messages = refused(read_study(root), plan, store)
+    write_study(root, study_record(study, cells, plan))
     return plan, messages
 
 

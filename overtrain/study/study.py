@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003  (read at run time by get_type_hints)
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from overtrain.common.schema import Section, key, keys
+from overtrain.common.schema import Section, key
 from overtrain.study.forms import FoldersForm, LadderForm, RevisionsForm, TunedForm
 from overtrain.study.settings import (
     SELECTIONS,
@@ -143,12 +143,11 @@ tasks: [overtrain_c4]
         (), doc="one file or several, relative to this file; this file is laid on top of them, see below"
     )
     name: str = key(
-        described=True,
         pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}",
         allowed="at most 200 letters, digits, '.', '_' and '-', the first a letter or digit, for it names a folder",
         doc="name of the study and of its folder of results",
     )
-    description: str = key("", described=True, doc="one line for the report")
+    description: str = key("", doc="one line for the report")
     points: tuple[Point, ...] = key(
         name="checkpoints",
         kind=tuple[RevisionsForm | FoldersForm | LadderForm | TunedForm, ...],
@@ -159,38 +158,24 @@ tasks: [overtrain_c4]
         (), name="modifications", kind=dict[str, Any], doc="named variants, each an ordered list of modifications"
     )
     seeds: tuple[int, ...] = key(
-        (0,), least=0, most=2**32 - 1, described=True, doc="seeds of the modifications; every seed is a cell of its own"
+        (0,), least=0, most=2**32 - 1, doc="seeds of the modifications; every seed is a cell of its own"
     )
-    tasks: tuple[str, ...] = key(described=True, doc="tasks and groups of lm-eval and of this package")
+    tasks: tuple[str, ...] = key(doc="tasks and groups of lm-eval and of this package")
     evaluation: Evaluation = key(factory=Evaluation, doc="how every cell is scored")
     select: Selection = key(
         Selection(metric="validation_loss"),
         shortcuts=SELECTIONS,
         example="{metric: validation_loss}",
-        described=True,
         doc="what selects the learning rate: `alpaca_eval`, `paper`, or a metric",
     )
-    reference: ReferenceChoice | None = key(
-        None, described=True, doc="the cell with which AlpacaEval's answers are compared"
-    )
-    judge: JudgeSettings | None = key(None, described=True, doc="the server that judges AlpacaEval's answers")
-    primary: PrimaryComparison | None = key(
-        None, described=True, doc="the one comparison that is named before the study runs"
-    )
+    reference: ReferenceChoice | None = key(None, doc="the cell with which AlpacaEval's answers are compared")
+    judge: JudgeSettings | None = key(None, doc="the server that judges AlpacaEval's answers")
+    primary: PrimaryComparison | None = key(None, doc="the one comparison that is named before the study runs")
     plateau_margin: float | None = key(
-        None, above=0, described=True, doc="in the metric's unit: two budgets that differ by less count as equal"
+        None, above=0, doc="in the metric's unit: two budgets that differ by less count as equal"
     )
     keep_weights: Keep = key(
         "none", doc="tuned weights to keep after their evaluation: none, the selected ones (`best`), or all"
     )
     resources: CellResources = key(factory=CellResources, doc="what one cell takes from the machine or the cluster")
     file: Path
-
-    def describe(self) -> dict[str, Any]:
-        """Return what analysis and report need to know beyond the cells, as JSON data."""
-        declared = keys(Study)
-        own = {name: value for name, value in super().describe().items() if declared[name].described}
-        return own | {
-            "variants": {v.name: {k: list(values) for k, values in v.axes.items()} for v in self.variants},
-            "budgets": sorted({p.tokens for p in self.points}),
-        }

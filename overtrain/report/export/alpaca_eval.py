@@ -116,10 +116,9 @@ def _scores(run_folder: Path) -> dict[str, Any]:
 
 
 def _labels(run_folder: Path) -> dict[str, str]:
-    from overtrain.results.manifest import read_manifest
+    from overtrain.results.frame import load_study
 
-    manifest = read_manifest(run_folder) or {"cells": []}
-    return {entry["cell_id"]: str(entry["label"]) for entry in manifest["cells"] if entry["cell_id"]}
+    return {cell.cell_id: cell.label for cell in load_study(run_folder).cells if cell.cell_id}
 
 
 def _outputs(run_folder: Path, cell_id: str, generator: str) -> dict[int, dict[str, str]]:

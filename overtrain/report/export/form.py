@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
 from overtrain.report.files import slug
 
@@ -125,20 +124,18 @@ def finished_cells(run_folder: Path) -> Iterator[FinishedCell]:
     Raises:
         StoreError: there is no study in the folder, or a file is damaged.
     """
-    from overtrain.results.manifest import read_manifest
+    from overtrain.common.typed_json import to_json
+    from overtrain.results.frame import load_study
     from overtrain.results.store import Store
 
-    manifest = read_manifest(run_folder)
-    if manifest is None:
-        raise StoreError(f"{run_folder} holds no study (no study.json); run `overtrain sweep FILE` first")
-    store = Store(run_folder)
-    for entry in manifest["cells"]:
-        cell_id = entry["cell_id"]
+    study, store = load_study(run_folder), Store(run_folder)
+    for cell in study.cells:
+        cell_id = cell.cell_id
         state = store.state(cell_id) if cell_id else None
-        if state is not None and state.status == "done":
+        if cell_id and state is not None and state.status == "done":
             yield FinishedCell(
-                study=str(manifest["study"]["name"]),
-                entry=entry,
+                study=study.name,
+                entry=to_json(cell),
                 results=json.loads(store.read(cell_id, "results.json")),
                 rows=json.loads(store.read(cell_id, "metrics.json")),
                 finished=state.finished,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shlex
 import signal
@@ -12,6 +11,7 @@ import threading
 import urllib.request
 
 import pytest
+from study_records import cell_record, write_cells
 
 from model_wrappers.cache import WeightsCache
 from model_wrappers.errors import ConfigError, JudgeError
@@ -54,12 +54,12 @@ def cached():
 
 def study(folder, weights=IDS[0]):
     folder.mkdir()
-    entries = [
-        {"label": "m sft learning_rate=0.1 seed=0", "cell_id": "c" * 64, "weights_id": weights},
-        {"label": "m sft learning_rate=0.1 seed=1", "cell_id": "d" * 64, "weights_id": "e" * 64},
-        {"label": "m sft learning_rate=0.2 seed=0", "cell_id": None, "weights_id": None},
+    cells = [
+        cell_record("m sft learning_rate=0.1 seed=0", cell_id="c" * 64, weights_id=weights),
+        cell_record("m sft learning_rate=0.1 seed=1", cell_id="d" * 64, weights_id="e" * 64),
+        cell_record("m sft learning_rate=0.2 seed=0"),
     ]
-    (folder / "study.json").write_text(json.dumps({"cells": entries, "same": [], "study": {"name": "s"}}))
+    write_cells(folder, cells)
     return str(folder)
 
 

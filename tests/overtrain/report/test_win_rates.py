@@ -13,11 +13,11 @@ from model_wrappers.errors import StoreError
 from overtrain.analysis.compare import compare
 from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
-from overtrain.report.build import report
+from overtrain.report.build import report, study_of
 from overtrain.report.page import render
 from overtrain.report.sections import all_sections
 from overtrain.report.sections.benchmarks import Benchmarks
-from overtrain.results.frame import load_documents, load_runs, load_study
+from overtrain.results.frame import load_documents, load_judged, load_runs
 
 BUDGETS = (1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
 LEVEL = {1_000_000: 30.0, 2_000_000: 40.0, 4_000_000: 60.0, 8_000_000: 50.0, 16_000_000: 45.0}
@@ -54,7 +54,7 @@ def root(tmp_path_factory, make_study, make_run):
 
 
 def assembled(root):
-    return assemble(load_runs(root), load_documents(root), load_study(root))
+    return assemble(load_runs(root), load_documents(root), study_of(root))
 
 
 def page_of(made):
@@ -85,14 +85,14 @@ def test_win_rates_are_rows_and_documents_of_the_study(root):
     assert set(means.index) == set(values.index)
     assert means.to_dict() == pytest.approx(values.to_dict())
     assert not frame.duplicated(["cell_id", "task", "metric"]).any()
-    assert load_study(root)["judged"]["judge"]["model"] == "judge-70b"
+    assert load_judged(root).judge.model == "judge-70b"
 
 
 def test_a_folder_that_was_not_judged_has_no_column_for_it(tmp_path, make_study, make_run):
     frame, documents = make_study("u", seeds=1, budgets=BUDGETS[:2])
     make_run(tmp_path / "s", frame, documents)
     assert {"reference", "reference_only"}.isdisjoint(load_runs(tmp_path / "s").columns)
-    assert "judged" not in load_study(tmp_path / "s")
+    assert load_judged(tmp_path / "s") is None
 
 
 def test_cells_that_are_gone_are_passed_over_and_those_not_judged_have_no_value(tmp_path, make_study, make_run):

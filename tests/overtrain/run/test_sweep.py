@@ -16,8 +16,8 @@ from model_wrappers.cache import WeightsCache
 from model_wrappers.errors import CheckpointError, ConfigError, StoreError
 from overtrain.plan.load import load_study
 from overtrain.results.frame import load_documents, load_runs
-from overtrain.results.manifest import read_manifest
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study
 from overtrain.run import cell as work
 from overtrain.run import evaluate
 from overtrain.run.status import status, status_table
@@ -52,8 +52,8 @@ def finished(make_model, tmp_path_factory):
     return path, folder / "runs"
 
 
-def ids(runs, *, only=lambda entry: True):
-    return {e["cell_id"] for e in read_manifest(runs / "tiny")["cells"] if only(e)}
+def ids(runs, *, only=lambda cell: True):
+    return {cell.cell_id for cell in read_study(runs / "tiny").cells if only(cell)}
 
 
 def times(runs):
@@ -122,7 +122,7 @@ def test_cells_equal_what_lm_eval_says_of_the_same_models(finished, make_model):
 def test_the_files_of_a_cell(finished):
     _, runs = finished
     store = Store(runs / "tiny")
-    (cell, *_) = ids(runs, only=lambda e: e["variant"] == "sft" and e["seed"] == 1)
+    (cell, *_) = ids(runs, only=lambda cell: cell.variant == "sft" and cell.seed == 1)
     results = json.loads(store.read(cell, "results.json"))
     assert {
         "results",
@@ -183,7 +183,7 @@ def test_a_changed_study_adds_cells_and_keeps_the_rest(study, runs):
 
 def test_results_of_other_weights_are_refused_and_evaluated_again(study, runs, models, make_model):
     run(study, runs, only=["base"])
-    old = ids(runs, only=lambda e: e["variant"] == "base" and e["tokens"] == 2000)
+    old = ids(runs, only=lambda cell: cell.variant == "base" and cell.tokens == 2000)
     shutil.copy(make_model("olmo", seed=2) / "model.safetensors", models[1])
     summary = run(study, runs, only=["base"])
     assert summary.refused == ["1 finished cell of model-1, base: weights or training data changed since; not reused"]
