@@ -7,7 +7,8 @@
     ├── CheckpointError   a repository, a revision or a weight file
     ├── DataError         fine-tuning rows or evaluation rows
     ├── StoreError        the cache of tuned weights, the results folder, a full disk
-    └── JudgeError        the judge's server or its verdicts
+    ├── ServerError       a model server: not up, gone, refusing, or not starting
+    └── JudgeError        judging: the judge cannot be asked, or too many questions are left without a preference
 
 A message names the value, says what is allowed and ends in the remedy. The command lines print it alone and exit with 2;
 every other exception is a bug and keeps its traceback.
@@ -29,6 +30,7 @@ __all__ = [
     "DataError",
     "JudgeError",
     "OvertrainError",
+    "ServerError",
     "StoreError",
     "close_match",
     "install_excepthook",
@@ -53,6 +55,10 @@ class DataError(OvertrainError):
 
 class StoreError(OvertrainError):
     """Weights or results could not be written or read back."""
+
+
+class ServerError(OvertrainError):
+    """A model server did not start, is gone, or does not answer."""
 
 
 class JudgeError(OvertrainError):

@@ -192,7 +192,7 @@ class ModifiedLM(HFLM):
 
         Raises:
             ConfigError: no template for an instruction, or an argument that cannot be.
-            JudgeError: vLLM did not start or did not answer.
+            ServerError: vLLM did not start or did not answer.
         """
         self._note(self._answers.options.request_kind, requests)
         return self._answers.generate(

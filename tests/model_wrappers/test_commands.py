@@ -11,6 +11,8 @@ from commands import BIN, INCLUDE, assert_one_message, model_args, results, run
 
 from model_wrappers.compat import logged_text
 
+pytestmark = pytest.mark.spine
+
 TEXTS = ["A man walks into a bar and orders a glass of water.", "Naïve questions: what is 2 + 2?", "Third text."] * 2
 
 

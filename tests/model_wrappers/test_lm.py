@@ -15,6 +15,8 @@ from model_wrappers.compat import instance, rolling_answer, rolling_request, rol
 from model_wrappers.errors import CheckpointError, ConfigError, DataError, OvertrainError
 from model_wrappers.lm import FineTunedLM, PerturbedLM, RecipeLM
 
+pytestmark = pytest.mark.spine
+
 PAIRS = [("Question: 2 + 2?\nAnswer:", " 4"), ("The quick brown", " fox jumps"), ("", "Alone")]
 
 

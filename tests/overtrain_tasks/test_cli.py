@@ -16,6 +16,8 @@ from lm_eval._cli.harness import HarnessCLI
 import overtrain_tasks
 from model_wrappers.compat import tasks_of_0_5
 
+pytestmark = pytest.mark.spine
+
 INCLUDE = str(overtrain_tasks.path())
 CORE8 = ("arc_challenge", "arc_easy", "piqa", "winogrande", "boolq", "copa", "sciq", "hellaswag")
 

@@ -9,6 +9,8 @@ from lm_eval import evaluator
 
 from model_wrappers.compat import mend_groups
 
+pytestmark = pytest.mark.spine
+
 CORE8 = ("arc_challenge", "arc_easy", "piqa", "winogrande", "boolq", "copa", "sciq", "hellaswag")
 TEN = (*CORE8, "openbookqa", "mmlu")
 

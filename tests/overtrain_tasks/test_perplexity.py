@@ -22,6 +22,8 @@ from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.scoring.rolling import RollingLogLikelihood
 from overtrain_tasks.perplexity import ratio
 
+pytestmark = pytest.mark.spine
+
 TEXTS = ["Grüße aus Köln.", "A much longer document, with several words more than the others have.", "x y z", "Ende €"]
 
 

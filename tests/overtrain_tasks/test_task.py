@@ -13,6 +13,8 @@ import overtrain_tasks
 from model_wrappers.compat import tasks_of_0_5
 from model_wrappers.errors import DataError
 
+pytestmark = pytest.mark.spine
+
 
 def load(task_manager, name):
     return task_manager.load([name])["tasks"][name]

@@ -15,6 +15,8 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from model_wrappers.compat import jinja_environment, tasks_of_0_5
 from overtrain_tasks.generalist.mmlu import SUBJECTS
 
+pytestmark = pytest.mark.spine
+
 UPSTREAM = Path(lm_eval.tasks.__file__).parent
 YAMLS = {
     "arc_challenge": "arc/arc_challenge.yaml",

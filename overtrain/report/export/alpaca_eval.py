@@ -48,8 +48,8 @@ class AlpacaEval(Form):
         Raises:
             StoreError: the study has not been judged, or a file is damaged.
         """
+        from overtrain.judging.prompt import installed_template
         from overtrain.results.frame import load_judged
-        from overtrain_tasks.alpaca_eval.prompt import installed_template
 
         judged = load_judged(run_folder)
         if judged is None:

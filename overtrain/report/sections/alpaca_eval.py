@@ -138,6 +138,7 @@ def _sentences(data: ReportData, table: pd.DataFrame) -> list[str]:
     }
     parts = [f"judged by {judge.model}"] if judge else []
     parts += [orders[judge.orders]] if judge and judge.orders in orders else []
+    parts += [f"{judge.samples} sampled answers of the judge per question"] if judge and judge.samples else []
     how = f" ({'; '.join(parts)})" if parts else ""
     first = (
         f"Win rate against a reference of the same family, tuned on the same data{how}; ties count half, and the reference has "

@@ -16,6 +16,8 @@ from model_wrappers.generation.prompts import TEMPLATE_KEY, TUNING, Instruction,
 from model_wrappers.generation.stopping import RowStop
 from model_wrappers.lm import FineTunedLM, PerturbedLM
 
+pytestmark = pytest.mark.spine
+
 QUESTIONS = [
     "Give three tips.",
     "How do I boil an egg? " * 4,

@@ -15,6 +15,8 @@ from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.lm import PerturbedLM
 from model_wrappers.scoring import engine, proofs, score
 
+pytestmark = pytest.mark.spine
+
 TEXTS = ["The quick brown fox jumps over the lazy dog. " * 9, "", "Eat", "How do I boil an egg? " * 30]
 PAIRS = [(TEXTS[0], f" {word}") for word in ("fox", "dog", "quick brown", "egg")] + [("Eat", " well"), ("", "walk")]
 

@@ -14,6 +14,8 @@ from model_wrappers.lm import PerturbedLM
 from model_wrappers.scoring import comparison, engine, proofs
 from model_wrappers.scoring.tokens import Request
 
+pytestmark = pytest.mark.spine
+
 TEXT = "The quick brown fox jumps over the lazy dog. "
 PAIRS = [(TEXT * 3, f" {word}") for word in ("fox", "dog", "quick brown", "egg")] + [("Eat", " well"), ("", "walk")]
 INSIDE = [("How do I bo", "il an egg?"), ("The qui", "ck brown fox"), ("Put it into boil", "ing water")]

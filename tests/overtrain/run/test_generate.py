@@ -14,6 +14,8 @@ from overtrain.plan.load import load_study
 from overtrain.results.store import Store
 from overtrain.run.sweep import run
 
+pytestmark = pytest.mark.spine
+
 TASK = "overtrain_alpaca_eval"
 ROWS = [{"instruction": f"Question {i}?", "output": "x", "generator": "x", "dataset": "koala"} for i in range(5)]
 

@@ -16,6 +16,8 @@ from overtrain.results.store import Store
 from overtrain.run.lm import CellLM, HeldWeights
 from overtrain.run.sweep import run
 
+pytestmark = pytest.mark.spine
+
 COPIES = [(gamma, seed) for gamma in (0.1, 1.0) for seed in (0, 1)]
 STUDY = """\
 name: tiny

@@ -23,6 +23,8 @@ from overtrain.run import evaluate
 from overtrain.run.status import status, status_table
 from overtrain.run.sweep import run
 
+pytestmark = pytest.mark.spine
+
 
 @pytest.fixture
 def models(make_model, tmp_path):

@@ -17,6 +17,8 @@ from model_wrappers.lm import FineTunedLM
 from model_wrappers.training.templates import render_prompt
 from overtrain_tasks import data
 
+pytestmark = pytest.mark.spine
+
 NAME = "overtrain_alpaca_eval"
 ROWS = [
     {"instruction": "  Say hello.\n", "output": "Not to be read.", "generator": "x", "dataset": "helpful_base"},
