@@ -18,7 +18,8 @@ from overtrain.plan.cells import Cell
 from overtrain.plan.jobs import Job
 from overtrain.results.store import FILES, Store
 from overtrain.run.cell import CellRunner, spec_file
-from overtrain.study.study import Evaluation, Point, Resources
+from overtrain.study.settings import CellResources, Evaluation
+from overtrain.study.study import Point
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def make_jobs(root, *scripts):
 
 
 def runner_of(jobs, retry=None):
-    return ScriptedRunner(SimpleNamespace(resources=Resources(), keep_weights="all"), jobs, retry or {})
+    return ScriptedRunner(SimpleNamespace(resources=CellResources(), keep_weights="all"), jobs, retry or {})
 
 
 def executor_of(kind, runner):
