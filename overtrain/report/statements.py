@@ -14,7 +14,7 @@ NEAR = 0.05
 """Checkpoints within 5% of the tokens that the paper's text rounds to are taken as the ones it means."""
 
 EQUALITY_SHARE = 0.01
-"""Two checkpoints count as equal within 1% of the earlier one's score, where the study sets no ``plateau_margin`` for the metric.
+"""Two checkpoints are equal within 1% of the earlier one's score, where the study sets no ``plateau_margin`` for the metric.
 
 The paper gives no margin. 1% is half of the 2% that its abstract calls worse performance, and was fixed before any of these
 studies ran.
