@@ -18,7 +18,8 @@ from overtrain.plan.cells import Cell
 from overtrain.plan.jobs import Job
 from overtrain.results.store import FILES, Store
 from overtrain.run.cell import CellRunner, spec_file
-from overtrain.study.study import Evaluation, Point, Resources
+from overtrain.study.settings import CellResources
+from overtrain.study.study import Evaluation, Point
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ def make_jobs(root, *scripts):
         cell = Cell(point=point, variant="base", tasks=("t",), evaluation=Evaluation())
         job = Job(
             cell=cell, point=point, text_file=None, cell_id="", weights_id=f"{number:064}", tuned_id=None, requests={},
-            sign="", dtype="float32", reuse_base=False, root=Path(root), file=Path("gone.yaml"),
+            sign="", dtype="float32", reuse_base=False, root=Path(root),
         )  # fmt: skip
         jobs.append(dataclasses.replace(job, cell_id=digest(job.identity)))
     return jobs
 
 
 def runner_of(jobs, retry=None):
-    return ScriptedRunner(SimpleNamespace(resources=Resources(), keep_weights="all"), jobs, retry or {})
+    return ScriptedRunner(SimpleNamespace(resources=CellResources(), keep_weights="all"), jobs, retry or {})
 
 
 def executor_of(kind, runner):

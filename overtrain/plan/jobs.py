@@ -33,7 +33,6 @@ class Job:
         dtype: of the evaluated weights.
         reuse_base: keep the base weights in memory for a later cell of the same checkpoint.
         root: the study's folder.
-        file: the study's YAML file.
     """
 
     cell: Cell
@@ -47,7 +46,6 @@ class Job:
     dtype: str
     reuse_base: bool
     root: Path
-    file: Path
 
     @property
     def repo(self) -> str:

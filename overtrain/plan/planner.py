@@ -36,13 +36,12 @@ class Planner:
 
     Args:
         root: the study's folder.
-        file: the study's YAML file.
         located: digest of a point's spec -> the point with its folder; a ladder's run that is not there is absent.
         text_file: what ``text_file: ladder`` stands for.
     """
 
-    def __init__(self, root: Path, file: Path, located: Mapping[str, Point], text_file: str | None) -> None:
-        self._root, self._file, self._text = root, file, text_file
+    def __init__(self, root: Path, located: Mapping[str, Point], text_file: str | None) -> None:
+        self._root, self._text = root, text_file
         self._places = {key: LocatedPoint(point) for key, point in located.items()}
         self._path = root / ".work" / "plan.json"
         self._recalled = _recall(self._path)
@@ -104,7 +103,6 @@ class Planner:
             dtype=weights["dtype"],
             reuse_base=share and not _trained(cell),
             root=self._root,
-            file=self._file,
         )
 
     def _text_of(self, cell: Cell) -> str | None:
