@@ -6,6 +6,7 @@
     ├── ConfigError       an argument, a model_args string or a YAML file
     ├── CheckpointError   a repository, a revision or a weight file
     ├── DataError         fine-tuning rows or evaluation rows
+    ├── DivergedError     a training or a modification that left no finite weights or scores
     ├── StoreError        the cache of tuned weights, the results folder, a full disk
     ├── ServerError       a model server: not up, gone, refusing, or not starting
     └── JudgeError        judging: the judge cannot be asked, or too many questions are left without a preference
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "JudgeError",
     "OvertrainError",
     "ServerError",
@@ -51,6 +53,13 @@ class CheckpointError(OvertrainError):
 
 class DataError(OvertrainError):
     """Rows are missing, malformed or leave nothing to train or score on."""
+
+
+class DivergedError(OvertrainError):
+    """A modification left weights, losses or scores that are not finite numbers: there is nothing to evaluate.
+
+    In a study this is an outcome of the cell, not a failure: it is recorded and shown, never scored and never selected.
+    """
 
 
 class StoreError(OvertrainError):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import CheckpointError, OvertrainError
 from model_wrappers.files import write_whole
-from model_wrappers.identity import cell_id, digest, weights_digest
+from model_wrappers.identity import CellIdentity, digest, weights_digest
 from overtrain.common.typed_json import from_json, to_json
 from overtrain.plan.dtypes import evaluated_dtype
-from overtrain.plan.fingerprints import data_witness, task_witness
+from overtrain.plan.fingerprints import checkpoint_witness, data_witness, task_witness
 from overtrain.plan.jobs import Job, Plan, settings_of
 from overtrain.plan.located import LocatedPoint
 from overtrain.plan.tasks import built_tasks
@@ -43,12 +43,14 @@ class PlannedWeights:
         weights_id: of the evaluated weights.
         tuned_id: of the weights that training leaves in the cache, None where nothing is trained.
         dtype: of the evaluated weights.
+        tokenizer: hash of the tokenizer.
     """
 
     witness: str
     weights_id: str
     tuned_id: str | None
     dtype: str
+    tokenizer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +127,15 @@ class Planner:
             cell=cell,
             point=place.point,
             text_file=self._text_of(cell),
-            cell_id=cell_id(weights.weights_id, dict(requests), weights.dtype),
+            cell_id=CellIdentity(
+                weights=weights.weights_id, tasks=requests, dtype=weights.dtype, tokenizer=weights.tokenizer
+            ).cell_id,
             weights_id=weights.weights_id,
             tuned_id=weights.tuned_id,
             requests=dict(requests),
             sign=self._sign(cell),
             dtype=weights.dtype,
+            tokenizer=weights.tokenizer,
             reuse_base=share and not _trained(cell),
             root=self._root,
             file=self._file,
@@ -165,7 +170,8 @@ class Planner:
         names = tuple(getattr(m, name) for m in cell.modifications for name in m.files())
         if names not in self._data:
             self._data[names] = data_witness(cell)
-        witness = digest([place.witness, self._data[names], cell.evaluation.dtype])
+        others = [checkpoint_witness(c) for m in cell.modifications for c in m.other_checkpoints(place.checkpoint)]
+        witness = digest([place.witness, self._data[names], cell.evaluation.dtype, others])
         known = self._known.get(cell.key)
         if known is not None and known.witness == witness:
             return known
@@ -178,6 +184,7 @@ class Planner:
             weights_id=weights_digest(place.checkpoint, steps),
             tuned_id=weights_digest(place.checkpoint, steps[:trained]) if trained else None,
             dtype=evaluated_dtype(place.checkpoint, cell.evaluation.dtype),
+            tokenizer=place.tokenizer_sha256,
         )
         self._known[cell.key] = found
         self._changed = True
