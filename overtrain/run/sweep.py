@@ -147,7 +147,7 @@ def _pending(jobs: Sequence[Job], *, retry_failed: bool) -> tuple[list[Job], dic
         state = Store(job.root).state(job.cell_id)
         if state.status == "failed" and retry_failed:
             retry[job.cell_id] = state.finished
-        if state.status not in {"done", "failed"} or job.cell_id in retry:
+        if state.status not in {"done", "diverged", "failed"} or job.cell_id in retry:
             pending.append(job)
     return pending, retry
 

@@ -57,6 +57,14 @@ def test_each_job_has_one_outcome_and_a_failure_stops_no_other(kind, tmp_path):
     assert "boom" in Store(tmp_path).state(jobs[1].cell_id).reason
 
 
+def test_divergence_is_a_result_and_not_repeated(kind, tmp_path):
+    jobs = make_jobs(tmp_path, "diverges", "works")
+    assert statuses(kind, jobs) == {0: "diverged", 1: "done"}
+    assert Store(tmp_path).state(jobs[0].cell_id).reason == "training diverged at step 3"
+    assert statuses(kind, jobs) == {0: "skipped", 1: "skipped"}
+    assert measured(tmp_path) == [1, 1]
+
+
 def test_a_failure_is_repeated_once_where_that_is_asked_for(kind, tmp_path):
     jobs = make_jobs(tmp_path, "fails", "works", "fails")
     statuses("here", jobs)
