@@ -34,7 +34,6 @@ class Job:
         tokenizer: hash of the tokenizer.
         reuse_base: keep the base weights in memory for a later cell of the same checkpoint.
         root: the study's folder.
-        file: the study's YAML file.
     """
 
     cell: Cell
@@ -49,7 +48,6 @@ class Job:
     tokenizer: str
     reuse_base: bool
     root: Path
-    file: Path
 
     @property
     def repo(self) -> str:

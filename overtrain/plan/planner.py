@@ -68,17 +68,16 @@ class _Recalled:
 
 
 class Planner:
-    """Computes the identities of a study's cells, or recalls them.
+    """Computes the identities of a study's cells, or reads them from ``plan.json``.
 
     Args:
         root: the study's folder.
-        file: the study's YAML file.
-        located: digest of a point's spec -> the point with its folder. Runs of a ladder that are not trained yet are absent.
+        located: digest of a point's spec -> the point with its folder. Untrained runs of a ladder are absent.
         text_file: path that ``text_file: ladder`` stands for.
     """
 
-    def __init__(self, root: Path, file: Path, located: Mapping[str, Point], text_file: str | None) -> None:
-        self._root, self._file, self._text = root, file, text_file
+    def __init__(self, root: Path, located: Mapping[str, Point], text_file: str | None) -> None:
+        self._root, self._text = root, text_file
         self._places = {key: LocatedPoint(point) for key, point in located.items()}
         self._path = root / ".work" / "plan.json"
         recalled = _recall(self._path)
@@ -144,7 +143,6 @@ class Planner:
             tokenizer=weights.tokenizer,
             reuse_base=share and not _trained(cell),
             root=self._root,
-            file=self._file,
         )
 
     def _text_of(self, cell: Cell) -> str | None:
