@@ -149,9 +149,9 @@ class Gaussian(Modification):
 
 
 def _add(parameter: torch.Tensor, normal: torch.Tensor, scale: float) -> float:
-    """Add ``scale`` times ``normal`` to ``parameter``, in pieces that fit a CPU's cache; return the squared norm of the sum.
+    """Add the noise ``scale * normal`` to ``parameter``; return the squared norm of the noise.
 
-    The squared norm is that of ``scale * normal``.
+    On a CPU, the tensors are processed in pieces that fit into the CPU's cache.
     """
     import torch
 
