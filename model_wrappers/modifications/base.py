@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from model_wrappers.coerce import coerce
+from model_wrappers.digests import content_digest
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.generators import isolated_generators
 from model_wrappers.modifications.parts import Axis, Cost, Modified, Shared, field
@@ -109,7 +109,21 @@ class Modification(ABC):
 
         It depends on `content_fields` and the tokenizer alone, so a study reads each file once for all its cells.
         """
-        return {name: _content_sha256(getattr(self, name)) for name in self.files()}
+        return {
+            name: None if (value := getattr(self, name)) is None else content_digest(Path(str(value)))
+            for name in self.files()
+        }
+
+    def other_checkpoints(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:  # noqa: ARG002
+        """Return the checkpoints that it reads beside the one it is applied to; ``weights_id`` contains what they are.
+
+        Args:
+            checkpoint: what it is applied to.
+
+        Raises:
+            CheckpointError: one of them cannot be found.
+        """
+        return ()
 
     def missing_files(self) -> list[str]:
         """Return a message for every file that a field names and that is not there; nothing is downloaded.
@@ -146,7 +160,7 @@ class Modification(ABC):
 
     def identity(
         self,
-        checkpoint: Checkpoint,  # noqa: ARG002
+        checkpoint: Checkpoint,
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -158,7 +172,8 @@ class Modification(ABC):
             content: of `content`, where the caller has it already.
         """
         read = self.content(tokenizer) if content is None else dict(content)
-        return {"modification": self.name} | self.asked_for() | read
+        others = [other.identity() for other in self.other_checkpoints(checkpoint)]
+        return {"modification": self.name} | self.asked_for() | read | ({"other_checkpoints": others} if others else {})
 
     def asked_for(self) -> dict[str, Any]:
         """Return the fields that determine the outcome; the seed is left out where nothing is random."""
@@ -217,15 +232,3 @@ class Modification(ABC):
 @functools.cache
 def _annotations(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
-
-
-def _content_sha256(value: str | None) -> str | None:
-    """Return the sha256 of a local file, or of a folder's files with their names; any other value as it is."""
-    path = Path(value or "").expanduser()
-    if not value or not path.exists():
-        return value
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(path)}/{len(content)}/".encode() + content)
-    return f"sha256:{digest.hexdigest()}"

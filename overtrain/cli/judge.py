@@ -14,9 +14,9 @@ def add(app: typer.Typer) -> None:
     """Add the verb to ``app``."""
     app.command(
         help="Compare the answers of a study's tuned checkpoints with a reference's: AlpacaEval's win rates.\n\n"
-        "The judge is served by vLLM or any other OpenAI-compatible server that returns log-probabilities (its key is in "
-        "OPENAI_API_KEY). What the study's file says under judge and reference holds where nothing is given. Stopped and "
-        "started again, it goes on.",
+        "The judge is served by vLLM or any other OpenAI-compatible server (its key is in OPENAI_API_KEY); one that returns "
+        "no log-probabilities is asked several times with --backend sampled. What the study's file says under judge and "
+        "reference holds where nothing is given. If interrupted, run the command again; it continues.",
         epilog="\b\nExamples:\n  overtrain judge runs/my_study --judge-url http://127.0.0.1:8000/v1 --judge-model NAME\n"
         "  overtrain judge --print-template",
     )(judge)
@@ -38,6 +38,13 @@ def judge(
     max_missing: Annotated[
         float | None, typer.Option(help="Share of a cell's items that may lack a verdict, e.g. 0.01.")
     ] = None,
+    backend: Annotated[
+        Literal["logprobs", "sampled"] | None,
+        typer.Option(help="sampled asks a server without log-probabilities several times; default logprobs."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Of the judge's answer per question and order, for sampled; default 8.", min=1)
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Requests under way at a time.", min=1)] = None,
     print_template: Annotated[
         bool, typer.Option("--print-template", help="Print the file of AlpacaEval's prompt, and do nothing else.")
@@ -45,7 +52,7 @@ def judge(
 ) -> None:
     """Judge a study."""
     if print_template:
-        from overtrain_tasks.alpaca_eval.prompt import installed_template
+        from overtrain.judging.prompt import installed_template
 
         typer.echo(str(installed_template()[0]))
         return
@@ -60,5 +67,7 @@ def judge(
         "orders": orders,
         "max_missing": max_missing,
         "concurrency": concurrency,
+        "backend": backend,
+        "samples": samples,
     }
     typer.echo("\n".join(judge_study(folder, given).sentences()))

@@ -14,9 +14,10 @@ from overtrain.plan.axes import columns_of
 from overtrain.study.study import BASE, Point
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from model_wrappers.modifications.base import Modification
+    from overtrain.common.typed_json import Value
     from overtrain.study.settings import Evaluation
 
 __all__ = ["Cell", "seeded", "select_cells"]
@@ -46,7 +47,7 @@ class Cell:
     tasks: tuple[str, ...]
     evaluation: Evaluation
     base: Point | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Value] = field(default_factory=dict)
     setting: str = ""
     curve: bool = True
 
@@ -88,12 +89,12 @@ class Cell:
             return "tuned"
         return "+".join(m.name for m in self.modifications) or BASE
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Value]:
         """Return every field of every step; one that a later step has too gets the suffix ``_2`` (``_3``, ...).
 
         The seed is the cell's; a step that fixes another has a column ``seed_2`` by its place in the list.
         """
-        found: dict[str, Any] = dict(self.fields)
+        found: dict[str, Value] = dict(self.fields)
         for column in columns_of([type(step) for step in self.modifications]):
             value = getattr(self.modifications[column.step], column.field)
             found[column.name] = "+".join(map(str, value)) if isinstance(value, tuple) else value

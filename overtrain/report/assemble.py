@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from overtrain.report.curves import curves
 from overtrain.report.data import ReportData
@@ -10,7 +10,8 @@ from overtrain.report.measures import measures, with_biased_win_rates
 from overtrain.report.points import curve_points
 from overtrain.report.scores import StudyScores
 from overtrain.report.sections import all_sections
-from overtrain.report.selection import Selection
+from overtrain.report.selection import SelectedValues
+from overtrain.results.record import StudyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from overtrain.report.measures import Measure
     from overtrain.report.section import Section
+    from overtrain.results.judged import JudgedRecord
 
 __all__ = ["assemble"]
 
@@ -26,8 +28,10 @@ __all__ = ["assemble"]
 def assemble(
     frame: pd.DataFrame,
     documents: pd.DataFrame,
-    study: Mapping[str, Any] | None,
+    study: StudyRecord | None,
     *,
+    judged: JudgedRecord | None = None,
+    versions: Mapping[str, str] | None = None,
     sections: Sequence[Section] | None = None,
     with_published: bool = False,
 ) -> ReportData:
@@ -36,19 +40,29 @@ def assemble(
     Args:
         frame: the tidy frame of ``overtrain.results.frame.load_runs``.
         documents: the scores per document; without rows, standard errors cover seeds alone and say so.
-        study: what the study's record says; without it no primary comparison, and selection by ``validation_loss``.
+        study: its record; without it no primary comparison, and selection by ``validation_loss``.
+        judged: the judge, the references and the win rates; None where nothing was judged.
+        versions: of the libraries that the cells were evaluated with.
         sections: of the page; those of `overtrain.report.sections` by default.
         with_published: whether the page puts the paper's own statements beside the study's.
     """
-    about = dict(study or {})
-    about.setdefault("name", str(frame["study"].iloc[0]) if "study" in frame.columns and len(frame) else "study")
-    select = about.get("select") or {}
+    about = study or StudyRecord(name=str(frame["study"].iloc[0]))
     on_curves = _on_curves(frame)
     scores = StudyScores(on_curves, documents)
     fixed = curves(on_curves, about)
-    selection = Selection(scores, fixed, select)
-    found = with_biased_win_rates(measures(on_curves, scores.scored), select)
-    data = ReportData(about, frame, scores, fixed, selection, found, with_published)
+    selection = SelectedValues(scores, fixed, about.select)
+    found = with_biased_win_rates(measures(on_curves, scores.scored), about.select)
+    data = ReportData(
+        study=about,
+        results=frame,
+        scores=scores,
+        curves=fixed,
+        selection=selection,
+        measures=found,
+        judged=judged,
+        versions=versions or {},
+        with_published=with_published,
+    )
     parts = all_sections() if sections is None else sections
     # Where win rates select, they are a measure of their own.
     for measure in [*([] if selection.how else [selection.measure]), *found]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from overtrain.results.record import StudyRecord
+
 __all__ = ["Axis", "axes_of", "category", "fields", "trained_on"]
 
 _ALONE = {"base", "tuned"}
@@ -25,17 +27,17 @@ def fields(frame: pd.DataFrame) -> list[str]:
     return [str(c) for c in frame.columns if c not in known and not str(c).startswith(("seed", "checkpoint_"))]
 
 
-def axes_of(part: pd.DataFrame, variant: str, study: Mapping[str, Any]) -> list[Axis]:
+def axes_of(part: pd.DataFrame, variant: str, study: StudyRecord) -> list[Axis]:
     """Return the axes of a variant, those that a study selects first: as recorded, else as its modifications declare.
 
     Args:
         part: rows of the variant.
         variant: its name.
-        study: what the study's record says.
+        study: its record.
     """
-    recorded = [v for v in study.get("variants") or [] if isinstance(v, dict) and v.get("name") == variant]
-    if recorded:
-        axes = [Axis(**{k: v for k, v in axis.items() if k != "values"}) for axis in recorded[0].get("axes", [])]
+    recorded = next((v for v in study.variants if v.name == variant), None)
+    if recorded is not None:
+        axes = [Axis(a.field, a.label, a.unit, a.scale, selected=a.selected) for a in recorded.axes]
     else:
         axes = list(axes_of_columns(_steps(part["modification"].iloc[0])).values())
     axes = [axis for axis in axes if axis.field in part.columns and part[axis.field].notna().any()]

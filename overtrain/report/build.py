@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_wrappers.files import write_whole
 from overtrain.report.assemble import assemble
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from overtrain.report.data import ReportData
     from overtrain.report.section import Section
+    from overtrain.results.judged import JudgedRecord
+    from overtrain.results.record import StudyRecord
 
 __all__ = ["build", "report", "write"]
 
@@ -35,20 +37,17 @@ def report(run_folder: Path, out: Path | None = None, *, published: bool = False
         StoreError: there is no study in the folder, or a file is damaged.
         DataError: the study has no cells.
     """
-    from overtrain.results.frame import load_documents, load_runs
+    from overtrain.results.frame import load_documents, load_judged, load_runs, load_study
 
-    study = study_of(run_folder) | {"versions": _versions(run_folder)}
-    frame = load_runs(run_folder)
-    return build(frame, load_documents(run_folder), out or run_folder / "report", study=study, published=published)
-
-
-def study_of(run_folder: Path) -> dict[str, Any]:
-    """Return the study's record as the sections read it today, what was judged under ``judged``."""
-    from overtrain.common.typed_json import to_json
-    from overtrain.results.frame import load_judged, load_study
-
-    judged, record = load_judged(run_folder), to_json(load_study(run_folder))
-    return record if judged is None else record | {"judged": to_json(judged)}
+    return build(
+        load_runs(run_folder),
+        load_documents(run_folder),
+        out or run_folder / "report",
+        study=load_study(run_folder),
+        judged=load_judged(run_folder),
+        versions=_versions(run_folder),
+        published=published,
+    )
 
 
 def _versions(run_folder: Path) -> dict[str, str]:
@@ -71,7 +70,9 @@ def build(
     documents: pd.DataFrame,
     out: Path,
     *,
-    study: Mapping[str, Any] | None,
+    study: StudyRecord | None,
+    judged: JudgedRecord | None = None,
+    versions: Mapping[str, str] | None = None,
     published: bool = False,
     sections: Sequence[Section] | None = None,
 ) -> Path:
@@ -82,6 +83,8 @@ def build(
         documents: of `overtrain.results.frame.load_documents`.
         out: folder; files of an earlier report there are replaced, others stay.
         study: of `overtrain.results.frame.load_study`.
+        judged: of `overtrain.results.frame.load_judged`.
+        versions: of the libraries that the cells were evaluated with.
         published: put the paper's own statements beside ours.
         sections: of the page; those of `overtrain.report.sections` by default.
 
@@ -93,7 +96,7 @@ def build(
     if frame.empty:
         raise DataError("the study has no cells, so there is nothing to report; run `overtrain sweep FILE` first")
     parts = all_sections() if sections is None else list(sections)
-    data = assemble(frame, documents, study, sections=parts, with_published=published)
+    data = assemble(frame, documents, study, judged=judged, versions=versions, sections=parts, with_published=published)
     del documents
     return write(data, parts, out)
 

@@ -10,8 +10,9 @@ import pandas as pd
 from overtrain.report.axes import Axis, axes_of, category, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Sequence
+
+    from overtrain.results.record import StudyRecord
 
 __all__ = ["BASE", "Curve", "curves", "number", "read_without_tuning", "tuned_curves"]
 
@@ -89,12 +90,12 @@ def number(value: float | None) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def curves(frame: pd.DataFrame, study: Mapping[str, Any]) -> list[Curve]:
+def curves(frame: pd.DataFrame, study: StudyRecord) -> list[Curve]:
     """Return every curve at fixed settings: per family the base, then the variants by category, name and strength.
 
     Args:
         frame: of the study.
-        study: what the study's record says; its variants name the axes that vary.
+        study: its record; the variants name their axes.
     """
     found: list[Curve] = []
     for (family, variant), part in frame.groupby(["family", "variant"], sort=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from overtrain.report.curves import Curve
     from overtrain.report.measures import Measure
     from overtrain.report.scores import StudyScores
-    from overtrain.report.selection import Selection
+    from overtrain.report.selection import SelectedValues
+    from overtrain.results.judged import JudgedRecord
+    from overtrain.results.record import StudyRecord
 
 __all__ = ["ReportData"]
 
@@ -27,23 +29,27 @@ class ReportData:
     """One study as its report sees it: sections read it and add frames to it.
 
     Attributes:
-        study: what the study's record says: ``name``, ``primary``, ``select``, ``plateau_margin``, ...
+        study: its record.
         results: the tidy frame as it was loaded, every cell in it.
         scores: of the cells that are on a curve.
         curves: those at fixed settings, the base models' included.
         selection: what is selected at every checkpoint, and the tuned curves.
         measures: what is measured outside training.
+        judged: the judge, the references and the win rates; None where nothing was judged.
+        versions: of the libraries that the cells were evaluated with.
         with_published: whether the page puts the paper's own statements beside the study's.
         frames: computed so far, by name; each is written as a table.
         notes: one sentence per thing that was left out, with the reason.
     """
 
-    study: Mapping[str, Any]
+    study: StudyRecord
     results: pd.DataFrame
     scores: StudyScores
     curves: list[Curve]
-    selection: Selection
+    selection: SelectedValues
     measures: list[Measure]
+    judged: JudgedRecord | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
     with_published: bool = False
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -128,10 +134,10 @@ class ReportData:
 
     def is_primary(self, curve: Curve, measure: Measure) -> bool:
         """Return whether a curve is the one that the primary comparison names; a group's name means its average."""
-        primary = self.study.get("primary") or {}
-        if curve.variant != primary.get("variant") or measure.metric != primary.get("metric"):
+        primary = self.study.primary
+        if primary is None or curve.variant != primary.variant or measure.metric != primary.metric:
             return False
-        if primary.get("at") is not None and curve.strength != primary["at"]:
+        if primary.at is not None and curve.strength != primary.at:
             return False
-        task = str(primary.get("task"))
-        return measure.average if task not in measure.tasks and measure.average else measure.tasks == (task,)
+        average = primary.task not in measure.tasks and measure.average
+        return average or measure.tasks == (primary.task,)

@@ -41,7 +41,7 @@ def headline(data: ReportData) -> str:
 
 
 def _headline_rows(data: ReportData) -> pd.DataFrame:
-    verdicts, named = data.frame("verdicts"), data.study.get("primary")
+    verdicts, named = data.frame("verdicts"), data.study.primary
     if verdicts.empty:
         return verdicts
     if named:
@@ -93,12 +93,12 @@ def limit(data: ReportData) -> str:
 
 def primary(data: ReportData) -> list[str]:
     """Return the primary comparison in words, or that it could not be computed."""
-    table, named = data.frame("comparisons"), data.study.get("primary")
+    table, named = data.frame("comparisons"), data.study.primary
     rows = table[table["primary"]] if len(table) else table
     if len(rows):
         return [f"Primary comparison: {comparison(row)}" for row in rows.to_dict("records")]
     if not named:
         return []
-    before, after = (format_tokens(b) for b in named["compare"])
-    what = f"{after} against {before} tokens, {named['metric']} on {named['task']} after {named['variant']}"
+    before, after = (format_tokens(b) for b in named.compare)
+    what = f"{after} against {before} tokens, {named.metric} on {named.task} after {named.variant}"
     return [f"Primary comparison, {what}: not possible, a result is missing (see Left out, and why)."]

@@ -9,10 +9,11 @@ from overtrain.results.metrics import TRAINING
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Sequence
 
     import pandas as pd
+
+    from overtrain.study.settings import Selection
 
 __all__ = ["ACCURACIES", "BIASED", "Measure", "main_measures", "measures", "selection_measure", "with_biased_win_rates"]
 
@@ -120,12 +121,12 @@ def measures(frame: pd.DataFrame, scored: Sequence[tuple[str, str]]) -> list[Mea
     return [*texts, *average, *single, *judged]
 
 
-def with_biased_win_rates(found: Sequence[Measure], select: Mapping[str, Any]) -> list[Measure]:
+def with_biased_win_rates(found: Sequence[Measure], select: Selection) -> list[Measure]:
     """Return the measures with the win rate split in two where tuned curves are selected on the win rates they report.
 
     The curves at fixed learning rates keep the win rate as it is. The tuned curves have one whose name says `BIASED`.
     """
-    if select.get("how") != "reported":
+    if select.how != "reported":
         return list(found)
     split: list[Measure] = []
     for measure in found:
@@ -137,9 +138,9 @@ def with_biased_win_rates(found: Sequence[Measure], select: Mapping[str, Any]) -
     return split
 
 
-def selection_measure(frame: pd.DataFrame, select: Mapping[str, Any]) -> Measure:
-    """Return the metric that selects the learning rate: the study's ``select``, by default ``validation_loss``."""
-    metric, task = str(select.get("metric", "validation_loss")), str(select.get("task") or TRAINING)
+def selection_measure(frame: pd.DataFrame, select: Selection) -> Measure:
+    """Return the metric that selects the learning rate: the study's ``select``."""
+    metric, task = select.metric, select.task
     rows = frame[(frame["task"] == task) & (frame["metric"] == metric)]
     higher = bool(rows["higher_is_better"].dropna().any()) if task != TRAINING else False
     name = "the fine-tuning data" if task == TRAINING else task

@@ -58,8 +58,8 @@ def render(data: ReportData, sections: Sequence[Section], figures: Mapping[str, 
     ).from_string((Path(__file__).parent / "page.html.j2").read_text("utf-8"))
     status = data.cells["status"].value_counts()
     return template.render(
-        name=str(data.study["name"]),
-        description=str(data.study.get("description") or ""),
+        name=data.study.name,
+        description=data.study.description,
         headline=headline(data),
         primary=primary(data),
         limit=limit(data),

@@ -17,11 +17,10 @@ __all__ = ["references"]
 
 def references(data: ReportData) -> dict[str, str]:
     """Return family and variant -> the reference of their win rates in words."""
-    table, judged = data.frame("win_rates"), data.study.get("judged") or {}
-    if table.empty:
+    table = data.frame("win_rates")
+    if table.empty or data.judged is None:
         return {}
-    chosen = [group["reference"] for group in judged.get("groups", [])]
-    default = {reference["cell_id"]: bool(reference.get("default")) for reference in chosen}
+    default = {group.reference.cell_id: group.reference.default for group in data.judged.groups}
     found: dict[str, str] = {}
     for row in table[table["reference"]].to_dict("records"):
         words = [f"{format_tokens(row['tokens'])} tokens"]

@@ -1,24 +1,20 @@
-"""Bring the scores of a curve into the long form of ``overtrain.analysis``, with its missing cells as missing rows.
-
-Cells and documents are renamed to integers on the way: joining millions of them by text would take minutes.
-"""
+"""Bring the scores of a curve into the long form of ``overtrain.analysis``, with its missing cells as missing rows."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from overtrain.analysis.long import group_average, long_form, oriented
 from overtrain.report.axes import fields, trained_on
+from overtrain.report.documents import by_task_and_metric, with_integer_names
 from overtrain.results.metrics import TRAINING
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from overtrain.report.curves import Curve
     from overtrain.report.measures import Measure
 
@@ -69,7 +65,7 @@ class StudyScores:
             for (t, m), part in frame.reset_index(drop=True).groupby(["task", "metric"], sort=True)
         }
         self.left_out = _left_out(frame.assign(cell=codes), self.cells, own)
-        self._documents = _split(documents, known)
+        self._documents = by_task_and_metric(documents, known)
         self.scored = sorted(self._documents)
         self._kept: dict[tuple[Curve, Measure], pd.DataFrame] = {}
 
@@ -139,7 +135,7 @@ class StudyScores:
         if merged["document"].isna().all():  # every row of a cell is then its mean
             whole = whole.drop_duplicates(["budget", "run", "seed"]).assign(document=None, weight=1.0)
         else:
-            whole = _coded(whole, measure.tasks)
+            whole = with_integer_names(whole, measure.tasks)
         whole = whole.assign(**{SELECTED: curve.strength}) if keep else whole
         return oriented(whole, measure.higher_is_better)
 
@@ -194,37 +190,3 @@ def _left_out(frame: pd.DataFrame, cells: pd.DataFrame, own: list[str]) -> froze
         of_seed = group[group["seed"].isna()] if pd.isna(seed) else group[group["seed"] == seed]
         found |= {reference["cell"]} if len(of_seed) == len(group) else set(of_seed["cell"])
     return frozenset(int(cell) for cell in found)
-
-
-def _split(documents: pd.DataFrame, known: pd.Index) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return the documents of each task and metric, with integer cells; rows of cells that are not ``known`` go."""
-    if documents.empty:
-        return {}
-    names = documents["cell_id"]
-    if isinstance(names.dtype, pd.CategoricalDtype):
-        codes = known.get_indexer(names.cat.categories.astype(object))[names.cat.codes.to_numpy()]
-    else:
-        codes = known.get_indexer(pd.Index(names.astype(object)))
-    columns = {name: documents[name].to_numpy() for name in ("document", "value", "weight")}
-    split = {}
-    groups: dict[Any, Any] = documents.groupby(["task", "metric"], observed=True, sort=True).indices
-    for (task, metric), places in groups.items():
-        mine = places[codes[places] >= 0]
-        part = {name: values[mine] for name, values in columns.items()}
-        split[str(task), str(metric)] = pd.DataFrame({"cell_id": codes[mine].astype(np.int32), **part})
-    return split
-
-
-def _coded(merged: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """Give the documents of an average integer names that are the same for every curve of the study."""
-    codes, names = pd.factorize(merged["document"])
-    order = {task: place for place, task in enumerate(tasks)}
-    numbers = []
-    for name in names:
-        task, _, document = str(name).rpartition("/")
-        numbers.append(int(document) * len(tasks) + order[task])
-    if not numbers or (codes < 0).any():
-        table = pd.array([*numbers, 0], dtype="Int64")
-        table[len(numbers)] = pd.NA  # a missing cell carries no document: code -1
-        return merged.assign(document=table[codes])
-    return merged.assign(document=np.array(numbers, dtype=np.int64)[codes])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -16,16 +16,17 @@ from overtrain.report.measures import selection_measure
 from overtrain.report.scores import SELECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from overtrain.report.curves import Curve
     from overtrain.report.measures import Measure
     from overtrain.report.scores import StudyScores
+    from overtrain.study.settings import Selection
 
-__all__ = ["Selection"]
+__all__ = ["SelectedValues"]
 
 
-class Selection:
+class SelectedValues:
     """The values that the study selects, by curve.
 
     Attributes:
@@ -36,10 +37,10 @@ class Selection:
         reasons: per tuned curve without any selection metric, why nothing is selected.
     """
 
-    def __init__(self, scores: StudyScores, found: Sequence[Curve], select: Mapping[str, Any]) -> None:
+    def __init__(self, scores: StudyScores, found: Sequence[Curve], select: Selection) -> None:
         self._scores = scores
         self.measure = selection_measure(scores.frame, select)
-        self.how: str | None = how if (how := select.get("how")) in {"cross_fit", "reported"} else None
+        self.how: str | None = None if select.how == "metric" else select.how
         self.metric: dict[Curve, pd.DataFrame] = {}
         self.rates: dict[Curve, pd.DataFrame] = {}
         self.reasons: dict[Curve, str] = {}

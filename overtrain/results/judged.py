@@ -56,6 +56,8 @@ class JudgeRecord:
         orders: ``both``, or ``one`` of each pair.
         alpaca_eval: version of the package that the prompt comes from.
         both_tokens: whether both answers' tokens were counted by their ids; None where an earlier version did not say.
+        backend: how the judge was asked: ``logprobs`` or ``sampled``.
+        samples: of the judge's answer per question; None where log-probabilities were read.
     """
 
     model: str
@@ -64,6 +66,8 @@ class JudgeRecord:
     orders: str
     alpaca_eval: str | None = None
     both_tokens: bool | None = None
+    backend: str = "logprobs"
+    samples: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,7 @@ class JudgedCell:
         missing_by_reason: their number by reason.
         equal: instructions with two equal answers, which nobody is asked about.
         broken_special: special tokens that were broken in the texts.
+        samples: of the judge's answers that name one of the two, over all questions; 0 where log-probabilities were read.
         one_token: verdicts for which the judge named one answer's token alone.
         rows: the metrics, the win rate first.
     """
@@ -122,6 +127,7 @@ class JudgedCell:
     equal: int = 0
     broken_special: int = 0
     one_token: int = 0
+    samples: int = 0
     rows: tuple[MetricRow, ...]
 
 

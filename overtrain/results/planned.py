@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["refused", "study_record"]
 
 _PARTS = {
-    "weights": "weights or training data",
+    "weights": "weights, configuration or training data",
     "tasks": "evaluation rows or tasks",
     "dtype": "dtype",
+    "tokenizer": "the tokenizer",
     "lm_eval": "the version of lm-eval",
 }
 

@@ -15,7 +15,16 @@ from overtrain.plan.axes import axes_of_cells, axes_of_columns, category_of, dat
 from overtrain.study.settings import JudgeSettings, PrimaryComparison, ReferenceChoice, Selection
 from overtrain.study.study import BASE
 
-__all__ = ["AxisRecord", "CellRecord", "MetricRow", "StudyRecord", "VariantRecord", "described"]
+__all__ = [
+    "AxisRecord",
+    "CellRecord",
+    "FileRecord",
+    "MetricRow",
+    "StatusRecord",
+    "StudyRecord",
+    "VariantRecord",
+    "described",
+]
 
 TUNED = "tuned"
 """``modification`` of a checkpoint that was tuned elsewhere."""
@@ -180,6 +189,39 @@ class MetricRow:
     stderr: float | None = None
     n_documents: int | None = None
     higher_is_better: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What one of a cell's files was when it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusRecord:
+    """The contents of a cell's ``status.json``.
+
+    Attributes:
+        status: how the cell ended.
+        started: in seconds since the epoch.
+        finished: in seconds since the epoch.
+        seconds: that the cell took.
+        host: that ran the cell.
+        pid: of the process that wrote the files.
+        files: name -> what was written, ``status.json`` left out.
+        error: of a failed cell, the traceback included.
+    """
+
+    status: Literal["done", "failed", "cancelled"]
+    started: float
+    finished: float
+    seconds: float
+    host: str
+    pid: int
+    files: Mapping[str, FileRecord]
+    error: str = ""
 
 
 def described(study: StudyRecord) -> StudyRecord:

@@ -108,7 +108,7 @@ class CellLM(ModifiedLM):
         key = repr((pretrained, str(dtype), str(self._device), sorted((k, str(v)) for k, v in kwargs.items())))
         model = self._held.take(key)
         if model is None:
-            HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
+            self._load_whole(pretrained, dtype, **kwargs)
             self._held.put(key, self._model)
         else:
             self._model = model

@@ -161,6 +161,14 @@ judge: {url: "http://127.0.0.1:8000/v1", model: meta-llama/Meta-Llama-3-70B-Inst
         0.01, least=0, most=1, allowed="a share from 0 to 1", doc="share of a cell's verdicts that may be missing"
     )
     concurrency: int = key(64, above=0, doc="requests that wait for their answer at the same time")
+    backend: Literal["logprobs", "sampled"] = key(
+        "logprobs",
+        doc="how the judge is asked: `logprobs` reads the log-probabilities of one token, `sampled` samples the answer of a "
+        "server that returns none",
+    )
+    samples: int | None = key(
+        None, above=0, doc="of the judge's answer per question and order, with `backend: sampled`; 8 if not given"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003  (read at run time by get_type_hints)
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from overtrain.common.schema import Section, key
+from overtrain.common.typed_json import Value  # noqa: TC001  (read at run time by get_type_hints)
 from overtrain.study.forms import FoldersForm, LadderForm, RevisionsForm, TunedForm
 from overtrain.study.settings import (
     SELECTIONS,
@@ -98,7 +99,7 @@ class Tuned:
     base: Point
     variant: str
     seed: int | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

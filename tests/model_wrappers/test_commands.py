@@ -139,7 +139,7 @@ def test_torchrun_trains_once_and_scores_disjoint_documents(make_model, sums, te
         launch += ["--rdzv-endpoint", "localhost:0", "-m", "lm_eval"]
         done = run(
             *(launch if processes > 1 else ["lm_eval"]), "--model", "overtrain_ft", "--model_args",
-            model_args(pretrained=make_model("olmo"), data=sums, learning_rate=1e-2, max_steps=3, train_batch_size=8),
+            model_args(pretrained=make_model("olmo"), data=sums, learning_rate=1e-2, epochs=2, train_batch_size=10),
             "--tasks", "overtrain_text", "--include_path", INCLUDE, "--output_path", out, "--log_samples",
             OVERTRAIN_TEXT=str(text_file), OVERTRAIN_CACHE=str(cache),
         )  # fmt: skip

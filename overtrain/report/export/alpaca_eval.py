@@ -48,19 +48,22 @@ class AlpacaEval(Form):
         Raises:
             StoreError: the study has not been judged, or a file is damaged.
         """
-        from overtrain_tasks.alpaca_eval.prompt import installed_template
+        from overtrain.judging.prompt import installed_template
+        from overtrain.results.frame import load_judged
 
-        scores = _scores(run_folder)
+        judged = load_judged(run_folder)
+        if judged is None:
+            raise StoreError(f"{run_folder} has not been judged; run `overtrain judge {run_folder}` first")
         labels = _labels(run_folder)
         written = 0
-        for group in scores["groups"]:
-            reference = group["reference"]["cell_id"]
-            folder = out / slug(f"{group['family']} {group['variant']}")
+        for group in judged.groups:
+            reference = group.reference.cell_id
+            folder = out / slug(f"{group.family} {group.variant}")
             baseline = _outputs(run_folder, reference, labels.get(reference, reference))
             _json(folder / "reference_outputs.json", list(baseline.values()))
             table = {}
-            for cell_id, judged in scores["cells"].items():
-                if judged["reference"] != reference or cell_id == reference or cell_id not in labels:
+            for cell_id, cell in judged.cells.items():
+                if cell.reference != reference or cell_id == reference or cell_id not in labels:
                     continue
                 name = labels[cell_id]
                 answers = _outputs(run_folder, cell_id, name)
@@ -71,9 +74,7 @@ class AlpacaEval(Form):
                 table[name] = leaderboard_row([r["preference"] for r in rows], [r["output"] for r in answers.values()])
                 written += 1
             write_whole(folder / "leaderboard.csv", _leaderboard(table))
-        write_whole(
-            out / "evaluator" / "configs.yaml", _evaluator(str(scores["judge"]["model"]), str(installed_template()[0]))
-        )
+        write_whole(out / "evaluator" / "configs.yaml", _evaluator(judged.judge.model, str(installed_template()[0])))
         return written
 
 
@@ -102,17 +103,6 @@ def leaderboard_row(preferences: Iterable[float | None], outputs: Iterable[str])
         "n_total": count,
         "discrete_win_rate": float(discrete.mean() * 100) if count else None,
     }
-
-
-def _scores(run_folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run_folder / "judge" / "scores.json").read_bytes()))
-    except FileNotFoundError as error:
-        raise StoreError(f"{run_folder} has not been judged; run `overtrain judge {run_folder}` first") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{run_folder / 'judge' / 'scores.json'} is damaged ({error}); judge the study again"
-        ) from error
 
 
 def _labels(run_folder: Path) -> dict[str, str]:

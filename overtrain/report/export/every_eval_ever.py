@@ -19,6 +19,7 @@ from overtrain.results.metrics import TRAINING
 
 if TYPE_CHECKING:
     from overtrain.report.export.form import FinishedCell
+    from overtrain.results.record import MetricRow
 
 __all__ = ["SCHEMA_VERSION", "EveryEvalEver"]
 
@@ -49,10 +50,10 @@ class EveryEvalEver(OneFilePerCell):
     def content(self, cell: FinishedCell, organization: str) -> tuple[str, dict[str, Any]]:
         """Return the path and the content of a cell's record; metrics without a direction or a finite value are left out."""
         model_id = f"{cell.developer}/{cell.model}"
-        name = uuid.UUID(bytes=hashlib.sha256(str(cell.entry["cell_id"]).encode()).digest()[:16], version=4)
+        name = uuid.UUID(bytes=hashlib.sha256(str(cell.record.cell_id).encode()).digest()[:16], version=4)
         content = {
             "schema_version": SCHEMA_VERSION,
-            "evaluation_id": f"{cell.study}/{model_id}/{cell.entry['cell_id']}",
+            "evaluation_id": f"{cell.study}/{model_id}/{cell.record.cell_id}",
             "evaluation_timestamp": _when(cell),
             "retrieved_timestamp": str(int(cell.finished)),
             "source_metadata": {
@@ -68,33 +69,33 @@ class EveryEvalEver(OneFilePerCell):
             },
             "model_info": _model(cell, model_id),
             "evaluation_results": [
-                r for row in cell.rows if row["task"] != TRAINING and (r := _result(cell, row)) is not None
+                r for row in cell.rows if row.task != TRAINING and (r := _result(cell, row)) is not None
             ],
         }
         return f"data/{slug(cell.study)}/{cell.developer}/{cell.model}/{name}.json", content
 
 
 def _model(cell: FinishedCell, model_id: str) -> dict[str, Any]:
-    about, entry = cell.about, cell.entry
+    about, entry = cell.about, cell.record
     checkpoint = about.get("checkpoint", {})
     details = {
         "deployment_type": "self_deployed",
-        "model_availability": "open_weights" if cell.hub and entry["modification"] == "base" else "unknown",
-        "base_checkpoint": entry["checkpoint"],
-        "base_family": entry["family"],
-        "pretraining_run": entry["run"],
-        "pretraining_tokens": entry["tokens"],
-        "variant": entry["variant"],
+        "model_availability": "open_weights" if cell.hub and entry.modification == "base" else "unknown",
+        "base_checkpoint": entry.checkpoint,
+        "base_family": entry.family,
+        "pretraining_run": entry.run,
+        "pretraining_tokens": entry.tokens,
+        "variant": entry.variant,
         "modifications": [_settings(m) for m in about.get("modifications", [])],
-        "seed": entry["seed"],
-        "weights_id": entry["weights_id"],
-        "cell_id": entry["cell_id"],
+        "seed": entry.seed,
+        "weights_id": entry.weights_id,
+        "cell_id": entry.cell_id,
         "weights_fingerprint": checkpoint.get("fingerprint"),
         "dtype": about.get("dtype"),
     }
     engine = {"name": "transformers", "version": str(cell.results.get("transformers_version") or "unknown")}
     return {
-        "name": f"{entry['checkpoint']}, {entry['variant']}",
+        "name": f"{entry.checkpoint}, {entry.variant}",
         "id": model_id,
         "developer": cell.developer,
         "inference_engine": engine,
@@ -118,18 +119,18 @@ def _without_folders(value: Any) -> Any:
     return value.rsplit("/", 1)[1] if isinstance(value, str) and value.startswith("/") else value
 
 
-def _result(cell: FinishedCell, row: dict[str, Any]) -> dict[str, Any] | None:
-    value, better = row["value"], row["higher_is_better"]
+def _result(cell: FinishedCell, row: MetricRow) -> dict[str, Any] | None:
+    value, better = row.value, row.higher_is_better
     if not isinstance(better, bool) or value is None or not math.isfinite(value):
         return None
-    metric, task = row["metric"], row["task"]
+    metric, task = row.metric, row.task
     kind, unit, low, high = _KNOWN.get(metric.partition(",")[0], (metric, "unknown", "-Infinity", "Infinity"))
     score: dict[str, Any] = {"score": value}
     uncertainty: dict[str, Any] = {}
-    if row["stderr"] is not None and math.isfinite(row["stderr"]):
-        uncertainty["standard_error"] = {"value": row["stderr"]}
-    if row["n_documents"]:
-        uncertainty["num_samples"] = int(row["n_documents"])
+    if row.stderr is not None and math.isfinite(row.stderr):
+        uncertainty["standard_error"] = {"value": row.stderr}
+    if row.n_documents:
+        uncertainty["num_samples"] = int(row.n_documents)
     if uncertainty:
         score["uncertainty"] = uncertainty
     fewshot = cell.results.get("n-shot", {}).get(task)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from overtrain.results.record import CellRecord, MetricRow
+
 __all__ = ["FinishedCell", "Form", "OneFilePerCell", "finished_cells"]
 
 
@@ -53,16 +55,16 @@ class FinishedCell:
 
     Attributes:
         study: its name.
-        entry: the cell's labels and identities in the study.
+        record: its labels and identities in the study.
         results: lm-eval's.
         rows: its metrics, one row per task and metric.
         finished: seconds since the epoch.
     """
 
     study: str
-    entry: dict[str, Any]
+    record: CellRecord
     results: dict[str, Any]
-    rows: list[dict[str, Any]]
+    rows: tuple[MetricRow, ...]
     finished: float
 
     @property
@@ -82,23 +84,23 @@ class FinishedCell:
         revision = self.about.get("checkpoint", {}).get("revision")
         if revision not in {None, "", "main"}:
             parts.append(str(revision))
-        if self.entry["modification"] != "base":
-            parts += [str(self.entry["variant"]), str(self.entry["weights_id"] or self.entry["cell_id"])[:8]]
+        if self.record.modification != "base":
+            parts += [str(self.record.variant), str(self.record.weights_id or self.record.cell_id)[:8]]
         return slug("-".join(parts))
 
     @property
     def _repo(self) -> tuple[str, str]:
-        repo = str(self.about.get("checkpoint", {}).get("repo") or self.entry["checkpoint"])
+        repo = str(self.about.get("checkpoint", {}).get("repo") or self.record.checkpoint)
         if self.hub:
             owner, _, name = repo.partition("/")
             return owner, name
-        return "local", f"{self.entry['family']}-{self.entry['run']}-{self.entry['tokens']}"
+        return "local", f"{self.record.family}-{self.record.run}-{self.record.tokens}"
 
     @property
     def hub(self) -> bool:
         """Whether the checkpoint is a repository of the hub, not a folder."""
         repo = str(self.about.get("checkpoint", {}).get("repo") or "")
-        return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", repo)) and "@" in str(self.entry["checkpoint"])
+        return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", repo)) and "@" in str(self.record.checkpoint)
 
 
 class OneFilePerCell(Form):
@@ -124,9 +126,9 @@ def finished_cells(run_folder: Path) -> Iterator[FinishedCell]:
     Raises:
         StoreError: there is no study in the folder, or a file is damaged.
     """
-    from overtrain.common.typed_json import to_json
     from overtrain.results.frame import load_study
     from overtrain.results.store import Store
+    from overtrain.results.study_file import read_metrics
 
     study, store = load_study(run_folder), Store(run_folder)
     for cell in study.cells:
@@ -135,8 +137,8 @@ def finished_cells(run_folder: Path) -> Iterator[FinishedCell]:
         if cell_id and state is not None and state.status == "done":
             yield FinishedCell(
                 study=study.name,
-                entry=to_json(cell),
+                record=cell,
                 results=json.loads(store.read(cell_id, "results.json")),
-                rows=json.loads(store.read(cell_id, "metrics.json")),
+                rows=read_metrics(store.read(cell_id, "metrics.json")),
                 finished=state.finished,
             )

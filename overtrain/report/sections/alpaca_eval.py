@@ -14,8 +14,7 @@ from overtrain.report.tables import Table, table_of
 from overtrain_tasks.alpaca_eval import SATURATED, TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator, Sequence
 
     from overtrain.report.data import ReportData
 
@@ -53,7 +52,7 @@ class AlpacaEval(Section):
 
     def missing(self, data: ReportData) -> Iterator[str]:
         """Yield what has no win rate, or is left out of the curves of win rates."""
-        yield from _left_out(data.results, data.frame("win_rates"), data.study)
+        yield from _left_out(data.results, data.frame("win_rates"), data.study.tasks)
 
     def sentences(self, data: ReportData) -> Iterator[str]:
         """Yield what the page says above the table."""
@@ -104,10 +103,10 @@ def _win_rates(frame: pd.DataFrame, selected: set[str]) -> pd.DataFrame:
     return table[order].sort_values([c for c in about if c != "status"]).reset_index(drop=True)
 
 
-def _left_out(frame: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> list[str]:
+def _left_out(frame: pd.DataFrame, table: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
     """Return a sentence for everything that has no win rate, or is left out of their curves."""
     if table.empty:
-        asked = TASK in (study.get("tasks") or [])
+        asked = TASK in tasks
         return ["Answers for AlpacaEval were generated but not judged; run `overtrain judge`."] if asked else []
     found = []
     unjudged = table[table["win_rate"].isna()]
@@ -132,14 +131,14 @@ def _left_out(frame: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]
 
 
 def _sentences(data: ReportData, table: pd.DataFrame) -> list[str]:
-    judged = data.study.get("judged") or {}
-    about = judged.get("judge") or {}
+    judge = data.judged.judge if data.judged else None
     orders = {
         "both": "both orders of every pair, averaged",
         "one": "one order of each pair, AlpacaEval's own seeded one",
     }
-    parts = [f"judged by {about['model']}"] if about.get("model") else []
-    parts += [orders[about["orders"]]] if about.get("orders") in orders else []
+    parts = [f"judged by {judge.model}"] if judge else []
+    parts += [orders[judge.orders]] if judge and judge.orders in orders else []
+    parts += [f"{judge.samples} sampled answers of the judge per question"] if judge and judge.samples else []
     how = f" ({'; '.join(parts)})" if parts else ""
     first = (
         f"Win rate against a reference of the same family, tuned on the same data{how}; ties count half, and the reference has "
@@ -155,12 +154,12 @@ def _sentences(data: ReportData, table: pd.DataFrame) -> list[str]:
             "smaller than between models as strong as the reference; choose a reference nearer to them."
         )
     said += [f"Reference of {name}: {what}." for name, what in references(data).items()]
-    if (data.study.get("select") or {}).get("how") == "cross_fit":
+    if data.study.select.how == "cross_fit":
         said.append(
             "Learning rates are selected by win rate: for everything else on all instructions, for the win rate itself on one "
             "half of the instructions and reported on the other, and the reverse (cross-fitted)."
         )
-    elif (data.study.get("select") or {}).get("how") == "reported":
+    elif data.study.select.how == "reported":
         said.append(
             f"Learning rates are selected by the win rate on all instructions: win rates at tuned rates are {BIASED}."
         )

@@ -50,10 +50,10 @@ class Comparisons(Section):
 
     def compute_measure(self, data: ReportData, measure: Measure) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yield the comparison of every curve of the primary variant; ``pairs`` are adjusted by max-T."""
-        primary = data.study.get("primary")
+        primary = data.study.primary
         if not primary:
             return
-        before, after = (int(b) for b in primary["compare"])
+        before, after = primary.compare
         for curve in _compared_curves(data):
             if not data.scores.measured(curve, measure):
                 continue
@@ -77,7 +77,7 @@ class Comparisons(Section):
 
     def missing(self, data: ReportData) -> Iterator[str]:
         """Say that the study names no primary comparison."""
-        if not data.study.get("primary"):
+        if data.study.primary is None:
             yield "The study names no primary comparison, so none is reported; name one under primary."
 
     def tables(self, data: ReportData) -> Iterator[Table]:
@@ -96,6 +96,8 @@ def _compared_curves(data: ReportData) -> list[Curve]:
 
     A comparison ``at`` one value of the grid is not about tuning.
     """
-    primary = data.study["primary"]
-    tuned = [curve for curve in data.tuned if curve.variant == primary["variant"] and primary.get("at") is None]
-    return tuned or [curve for curve in data.curves if curve.variant == primary["variant"]]
+    primary = data.study.primary
+    if primary is None:
+        return []
+    tuned = [curve for curve in data.tuned if curve.variant == primary.variant and primary.at is None]
+    return tuned or [curve for curve in data.curves if curve.variant == primary.variant]

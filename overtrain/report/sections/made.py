@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from overtrain.report.section import Section
 
@@ -26,20 +26,19 @@ class Made(Section):
 
     def sentences(self, data: ReportData) -> Iterator[str]:
         """Yield the versions."""
-        yield _versions(data.study)
+        yield _versions(data.versions)
 
     def files(self, data: ReportData) -> Iterator[str]:
         """Yield the names of all tables with rows."""
         yield from sorted(name for name, frame in data.frames.items() if len(frame))
 
 
-def _versions(study: Mapping[str, Any]) -> str:
+def _versions(cells: Mapping[str, str]) -> str:
     here = []
     for name in _LIBRARIES:
         try:
             here.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    cells = study.get("versions") or {}
     ran = "; cells were evaluated with " + ", ".join(f"{k} {v}" for k, v in cells.items()) if cells else ""
     return f"This page was made with {', '.join(here)}{ran}. Rows of every figure are in the tables, as CSV and as Parquet."

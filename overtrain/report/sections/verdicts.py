@@ -92,10 +92,10 @@ class Verdicts(Section):
 
 def _margin(data: ReportData, measure: Measure) -> float | None:
     """Return the study's plateau margin where it applies: on the metric of the primary comparison."""
-    value, primary = data.study.get("plateau_margin"), data.study.get("primary")
-    if value is None or (primary and primary.get("metric") != measure.metric):
+    value, primary = data.study.plateau_margin, data.study.primary
+    if value is None or (primary and primary.metric != measure.metric):
         return None
-    return float(value)
+    return value
 
 
 def _fixed(data: ReportData, curve: Curve, measure: Measure) -> pd.DataFrame:

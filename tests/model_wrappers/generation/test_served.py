@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model_wrappers.compat import instance
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.generation.prompts import TEMPLATE_KEY, TUNING, Instruction
 from model_wrappers.generation.served import sampling
 from model_wrappers.lm import FineTunedLM, PerturbedLM, RecipeLM
@@ -155,13 +155,13 @@ def test_an_unanswered_prompt_is_an_error_and_not_an_empty_answer(make_model):
     folder = str(make_model("olmo"))
     with Completions(folder, refuse=True) as server:
         lm = PerturbedLM(pretrained=folder, gamma=0, device="cpu", generate_url=server.url)
-        with pytest.raises(JudgeError, match=r"3 of 4 prompts without an answer.*HTTP 400: no"):
+        with pytest.raises(ServerError, match=r"3 of 4 prompts without an answer.*HTTP 400: no"):
             lm.generate_until(ask(), disable_tqdm=True)
 
 
 def test_no_server(make_model):
     lm = PerturbedLM(pretrained=str(make_model("olmo")), gamma=0, device="cpu", generate_url="http://127.0.0.1:9/v1")
-    with pytest.raises(JudgeError, match="no model server answers"):
+    with pytest.raises(ServerError, match="no model server answers"):
         lm.generate_until(ask(), disable_tqdm=True)
 
 

@@ -21,10 +21,11 @@ from study_records import cell_record, cells_of, write_cells
 
 from model_wrappers.errors import ConfigError, DataError, JudgeError, StoreError
 from model_wrappers.identity import digest
-from overtrain.judging.judge import judge
+from overtrain.judging.judge import judge, judge_study
+from overtrain.judging.orders import shown_first
 from overtrain.results.judged import read_judged
 from overtrain.results.store import FILES, Store
-from overtrain_tasks.alpaca_eval.orders import shown_first
+from overtrain.study.settings import JudgeSettings
 
 TASK = "overtrain_alpaca_eval"
 INSTRUCTIONS = [f"Instruction {n}" for n in range(20)]
@@ -33,7 +34,6 @@ KILLED = """
 import sys
 from pathlib import Path
 from overtrain.judging.judge import judge
-from overtrain.results.judged import read_judged
 judge(sys.argv[1], url=sys.argv[2], model="judge", template_file=Path(sys.argv[3]), concurrency=2)
 """
 
@@ -239,7 +239,7 @@ def test_a_server_that_is_down_at_the_start(study, template):
     assert not (study / "judge" / "scores.json").exists()
 
 
-def test_a_judge_killed_at_half_loses_no_verdict(study, template):
+def test_a_judge_killed_at_half_loses_no_preference(study, template):
     undisturbed = study.parent / "u"
     undisturbed.mkdir()
     for cell in cells_of(study):
@@ -332,7 +332,7 @@ def test_too_many_missing_items_are_an_error_and_not_an_average(study, template)
         assert set(found) == set(ids(study).values()) - {ids(study)["one"]}
         assert not (study / "judge" / "documents" / f"{ids(study)['one']}.parquet").exists()
         fake.fault = lambda number, _: None
-        assert run(study, fake, template).asked == 4, "verdicts were kept, failures were not"
+        assert run(study, fake, template).asked == 4, "preferences were kept, failures were not"
     assert ids(study)["one"] in scores(study)["cells"]
 
 
@@ -461,3 +461,43 @@ def test_progress_in_lines_where_there_is_no_terminal(study, template):
     with FakeJudge(by_quality) as fake:
         run(study, fake, template, console=Console(file=out, width=200))
     assert "[120/120] 120 asked" in out.getvalue()
+
+
+def test_sampled_preferences_and_log_probabilities_are_kept_apart(study, template):
+    """Each backend and each number of samples asks all its own questions, once; scores.json says how they were asked."""
+    with FakeJudge(by_quality) as fake:
+        exact = run(study, fake, template)
+        both = table(study)["one"]["win_rate"]
+        asked = [run(study, fake, template, backend="sampled", samples=n).asked for n in (4, 40, 4)]
+        assert run(study, fake, template).asked == 0
+        assert table(study)["one"]["win_rate"] == both
+        run(study, fake, template, backend="sampled", samples=40)
+    assert (exact.asked, asked) == (120, [120, 120, 0])
+    judge, cell = scores(study)["judge"], scores(study)["cells"][ids(study)["one"]]
+    assert (judge["backend"], judge["samples"], judge["both_tokens"]) == ("sampled", 40, None)
+    assert (cell["questions"], cell["samples"]) == (40, 1600)
+    assert table(study)["one"]["win_rate"] == pytest.approx(both, abs=100 / 40)  # the fake draws evenly
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backend": "sample"}, "backend='sample': must be one of logprobs, sampled; did you mean 'sampled'"),
+        ({"samples": 4}, "samples=4: only the backend sampled takes samples"),
+        ({"backend": "sampled", "samples": 0}, "samples=0: must be at least 1"),
+    ],
+)
+def test_backends_that_make_no_sense_are_refused(study, template, given, message):
+    with FakeJudge() as fake, pytest.raises(ConfigError, match=re.escape(message)):
+        run(study, fake, template, **given)
+    assert not fake.bodies
+
+
+def test_the_studys_file_names_the_backend_and_the_command_takes_precedence(study, template):
+    with FakeJudge(by_quality) as fake:
+        settings = JudgeSettings(url=fake.url, model="judge", backend="sampled", samples=4)
+        write_study(study, cells_of(study), judge=settings)
+        judge_study(study, {"samples": None, "template_file": template})
+        assert scores(study)["judge"]["samples"] == 4
+        judge_study(study, {"backend": "logprobs", "template_file": template})
+    assert (scores(study)["judge"]["backend"], scores(study)["judge"]["samples"]) == ("logprobs", None)

@@ -9,6 +9,7 @@ from model_wrappers.modifications.registry import registry
 from overtrain.report.curves import curves, tuned_curves
 from overtrain.report.measures import main_measures, measures
 from overtrain.report.scores import StudyScores
+from overtrain.results.record import StudyRecord
 
 
 def hand_made(*, with_missing: bool = False):
@@ -53,7 +54,7 @@ def test_an_average_weighs_tasks_equally_and_is_oriented():
     frame, documents = hand_made()
     scores = StudyScores(frame, documents)
     average = measures(frame, scores.scored)[0]
-    base, noise = curves(frame, {})
+    base, noise = curves(frame, StudyRecord(name="s"))
     assert (base.category, base.variant, base.axis) == ("base", "base", None)
     assert (noise.category, noise.variant, noise.strength) == ("noise", "n", 0.1)
     assert noise.axis.field == registry()["gaussian"].axes[0].field
@@ -70,7 +71,7 @@ def test_a_failed_cell_stays_a_missing_row():
     frame, documents = hand_made(with_missing=True)
     scores = StudyScores(frame, documents)
     average, single, _ = measures(frame, scores.scored)
-    noise = curves(frame, {})[1]
+    noise = curves(frame, StudyRecord(name="s"))[1]
     for measure in (average, single):
         long = scores.long(noise, measure)
         lost = long[(long["budget"] == 200) & (long["seed"] == 1)]
@@ -83,7 +84,7 @@ def test_a_field_that_varies_beside_the_axis_makes_curves_of_its_own(make_study)
     frame, _ = make_study("u", gammas=(), tasks=(), documents=2)
     other = frame[frame["variant"] == "tuning"].assign(lora_rank=8.0)
     both = pd.concat([frame.assign(lora_rank=np.where(frame["variant"] == "tuning", 4.0, np.nan)), other])
-    fixed = curves(both, {})
+    fixed = curves(both, StudyRecord(name="s"))
     found = tuned_curves(fixed)
     assert [curve.settings for curve in found] == [(("lora_rank", "4.0"),), (("lora_rank", "8.0"),)]
     assert [sum(c.settings == tuned.settings and not c.base for c in fixed) for tuned in found] == [3, 3]
@@ -95,4 +96,4 @@ def test_cells_of_documents_that_the_frame_does_not_know_are_ignored():
     strange = documents.assign(cell_id="elsewhere", value=99.0)
     scores = StudyScores(frame, pd.concat([documents, strange]).astype({"cell_id": "category"}))
     average = measures(frame, scores.scored)[0]
-    assert scores.long(curves(frame, {})[0], average)["y"].abs().max() <= 1.5
+    assert scores.long(curves(frame, StudyRecord(name="s"))[0], average)["y"].abs().max() <= 1.5

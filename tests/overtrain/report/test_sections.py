@@ -30,13 +30,13 @@ def _svg_only(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def studies(make_study, primary):
+def studies(make_study, make_record, primary):
     """What sections compute from a study with everything, from base models alone, and from cells that all failed."""
     full = make_study("u", budgets=(1_000_000, 4_000_000, 16_000_000), rates=(1e-4, 3e-4), seeds=2, documents=12)
     base = make_study("u", rates=(), gammas=(), tasks=(), documents=4)
     frame, documents = make_study("u", budgets=(1_000_000, 4_000_000), seeds=1, tasks=("alpha",), documents=4)
     failed = frame.assign(status="failed", value=np.nan, stderr=np.nan), documents.iloc[:0]
-    named = {"primary": primary}
+    named = make_record(primary=primary)
     return {
         "full": assemble(*full, named, with_published=True),
         "base": assemble(*base, None),

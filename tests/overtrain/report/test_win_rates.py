@@ -13,11 +13,11 @@ from model_wrappers.errors import StoreError
 from overtrain.analysis.compare import compare
 from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
-from overtrain.report.build import report, study_of
+from overtrain.report.build import report
 from overtrain.report.page import render
 from overtrain.report.sections import all_sections
 from overtrain.report.sections.benchmarks import Benchmarks
-from overtrain.results.frame import load_documents, load_judged, load_runs
+from overtrain.results.frame import load_documents, load_judged, load_runs, load_study
 
 BUDGETS = (1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
 LEVEL = {1_000_000: 30.0, 2_000_000: 40.0, 4_000_000: 60.0, 8_000_000: 50.0, 16_000_000: 45.0}
@@ -54,7 +54,7 @@ def root(tmp_path_factory, make_study, make_run):
 
 
 def assembled(root):
-    return assemble(load_runs(root), load_documents(root), study_of(root))
+    return assemble(load_runs(root), load_documents(root), load_study(root), judged=load_judged(root))
 
 
 def page_of(made):

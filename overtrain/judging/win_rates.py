@@ -1,4 +1,4 @@
-"""Win rates from verdicts: ties count half, errors are clustered by instruction, missing items are counted and left out.
+"""Win rates from preferences: ties count half, errors are clustered by instruction, missing items are counted and left out.
 
 All probabilities come in as 0 to 1 and leave as percent.
 """
@@ -15,20 +15,20 @@ from overtrain_tasks.alpaca_eval import TASK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Scores", "clustered_stderr", "score"]
+__all__ = ["WinRates", "clustered_stderr", "win_rates"]
 
 _HIGHER_IS_BETTER = {"win_rate": True, "missing": False}
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The scores of one cell.
+class WinRates:
+    """The win rate of one cell and what belongs to it.
 
     Attributes:
         rows: one per metric: task, metric, value, stderr, n_documents, higher_is_better. ``win_rate`` in percent;
             ``position_bias`` in percentage points, how much more than 50% the answer shown first wins; ``length`` and
-            ``length_difference`` (answer minus reference) in characters; ``missing``, items without a verdict.
-        documents: columns, one value per document that has a verdict: ``document``; ``win``, percent; ``first`` and
+            ``length_difference`` (answer minus reference) in characters; ``missing``, items without a preference.
+        documents: columns, one value per document that has a preference: ``document``; ``win``, percent; ``first`` and
             ``second``, percent that the answer wins when it is shown first and second, NaN where that was not asked (with one
             order, and for equal answers, which win 50 unasked); ``length``; ``length_difference``.
     """
@@ -37,15 +37,15 @@ class Scores:
     documents: dict[str, np.ndarray[Any, Any]]
 
 
-def score(
+def win_rates(
     documents: Sequence[int],
     instructions: Sequence[str],
     wins: Sequence[tuple[float | None, float | None] | None],
     lengths: Sequence[tuple[int, int]],
-) -> Scores:
-    """Return the scores of a cell.
+) -> WinRates:
+    """Return the win rate of a cell and what belongs to it.
 
-    >>> found = score([0, 1, 2], ["a", "b", "c"], [(0.9, 0.5), (None, None), None], [(10, 8), (3, 3), (1, 2)])
+    >>> found = win_rates([0, 1, 2], ["a", "b", "c"], [(0.9, 0.5), (None, None), None], [(10, 8), (3, 3), (1, 2)])
     >>> [(row["metric"], row["value"]) for row in found.rows]
     [('win_rate', 60.0), ('position_bias', 20.0), ('length', 6.5), ('length_difference', 1.0), ('missing', 1)]
 
@@ -53,7 +53,7 @@ def score(
         documents: their numbers.
         instructions: what clusters the errors.
         wins: probability that the answer wins when shown first and when shown second, None for what was not asked; both None
-            for equal answers. None for a document without all its verdicts.
+            for equal answers. None for a document without all its preferences.
         lengths: of the answer and of the reference, in characters.
     """
     kept = [i for i, win in enumerate(wins) if win is not None]
@@ -81,7 +81,7 @@ def score(
         "first": first,
         "second": second,
     }
-    return Scores(rows, columns | {"length": size[:, 0], "length_difference": difference})
+    return WinRates(rows, columns | {"length": size[:, 0], "length_difference": difference})
 
 
 def clustered_stderr(values: np.ndarray[Any, Any], clusters: Sequence[Any] | np.ndarray[Any, Any]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model_wrappers.errors import ConfigError
-from overtrain_tasks.alpaca_eval.orders import check_orders, shown_first
+from overtrain.judging.orders import check_orders, shown_first
 
 TEXTS = [
     *("2+2", "2+3", "Give three tips.", "Name a colour.", "", "What is the capital of Norway?"),

@@ -1,11 +1,11 @@
-"""Win rates of hand-written verdicts, with bias, ties and missing items."""
+"""Win rates of hand-written preferences, with bias, ties and missing items."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from overtrain_tasks.alpaca_eval.score import clustered_stderr, score
+from overtrain.judging.win_rates import clustered_stderr, win_rates
 
 
 def rows(found):
@@ -18,14 +18,14 @@ TABLE = [
     ("b", (0.7, 0.3)),  # 50, only because of the place
     ("c", (0.4, 0.0)),  # 20
     ("d", (None, None)),  # equal answers: 50
-    ("e", None),  # one of the two verdicts is missing
+    ("e", None),  # one of the two preferences is missing
     ("a", (1.0, 0.6)),  # 80, the same instruction as the first
 ]
 LENGTHS = [(10, 5), (20, 20), (5, 30), (7, 7), (99, 1), (30, 10)]
 
 
 def test_a_hand_written_table():
-    found = score([0, 1, 2, 3, 4, 5], [i for i, _ in TABLE], [w for _, w in TABLE], LENGTHS)
+    found = win_rates([0, 1, 2, 3, 4, 5], [i for i, _ in TABLE], [w for _, w in TABLE], LENGTHS)
     table = rows(found)
     assert table["win_rate"]["value"] == pytest.approx((70 + 50 + 20 + 50 + 80) / 5)
     assert table["position_bias"]["value"] == pytest.approx(20.0)
@@ -50,9 +50,9 @@ def test_one_order_of_a_biased_judge_is_not_fifty():
     number = 10
     instructions = [str(n) for n in range(number)]
     lengths = [(1, 1)] * number
-    first = rows(score(range(number), instructions, [(0.7, None)] * number, lengths))
-    both = rows(score(range(number), instructions, [(0.7, 0.3)] * number, lengths))
-    mixed = rows(score(range(number), instructions, [(0.7, None)] * 7 + [(None, 0.3)] * 3, lengths))
+    first = rows(win_rates(range(number), instructions, [(0.7, None)] * number, lengths))
+    both = rows(win_rates(range(number), instructions, [(0.7, 0.3)] * number, lengths))
+    mixed = rows(win_rates(range(number), instructions, [(0.7, None)] * 7 + [(None, 0.3)] * 3, lengths))
     assert first["win_rate"]["value"] == pytest.approx(70)
     assert mixed["win_rate"]["value"] == pytest.approx(58)
     assert both["win_rate"]["value"] == pytest.approx(50)
@@ -63,7 +63,7 @@ def test_one_order_of_a_biased_judge_is_not_fifty():
 def test_the_answers_swapped_give_the_complement():
     wins = [(0.9, 0.5), (0.2, 0.1), (None, None), (0.6, 0.6)]
     swapped = [(None, None) if a is None else (1 - b, 1 - a) for a, b in wins]
-    one, other = (rows(score(range(4), "abcd", w, [(1, 1)] * 4)) for w in (wins, swapped))
+    one, other = (rows(win_rates(range(4), "abcd", w, [(1, 1)] * 4)) for w in (wins, swapped))
     assert one["win_rate"]["value"] + other["win_rate"]["value"] == pytest.approx(100)
     assert one["win_rate"]["stderr"] == pytest.approx(other["win_rate"]["stderr"])
     assert one["position_bias"]["value"] == pytest.approx(other["position_bias"]["value"])
@@ -82,9 +82,9 @@ def test_repeated_instructions_count_once():
 
 
 def test_nothing_to_average_has_no_value():
-    table = rows(score([0, 1], ["a", "b"], [None, None], [(1, 2), (3, 4)]))
+    table = rows(win_rates([0, 1], ["a", "b"], [None, None], [(1, 2), (3, 4)]))
     assert (table["win_rate"]["value"], table["win_rate"]["stderr"], table["missing"]["value"]) == (None, None, 2)
-    equal = rows(score([0, 1], ["a", "a"], [(None, None)] * 2, [(1, 1)] * 2))
+    equal = rows(win_rates([0, 1], ["a", "a"], [(None, None)] * 2, [(1, 1)] * 2))
     assert (equal["win_rate"]["value"], equal["win_rate"]["stderr"], equal["position_bias"]["value"]) == (
         50,
         None,

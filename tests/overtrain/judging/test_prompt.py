@@ -12,7 +12,7 @@ import pytest
 from fake_judge import TEMPLATE
 
 from model_wrappers.errors import ConfigError
-from overtrain_tasks.alpaca_eval.prompt import SpecialTokens, load_template
+from overtrain.judging.prompt import SpecialTokens, load_template
 
 PEER = """
 import json, sys

@@ -24,7 +24,7 @@ from model_wrappers.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FIRST", "SECOND", "SpecialTokens", "Template", "installed_template", "load_template"]
+__all__ = ["FIRST", "SECOND", "JudgeTemplate", "SpecialTokens", "installed_template", "load_template"]
 
 FIRST, SECOND = "m", "M"
 """How the template names the answer that is shown first and the one that is shown second."""
@@ -70,7 +70,7 @@ class SpecialTokens:
 
 
 @dataclass(frozen=True)
-class Template:
+class JudgeTemplate:
     """A judge's prompt, cut at its placeholders.
 
     Attributes:
@@ -100,7 +100,7 @@ class Template:
         ]
 
 
-def load_template(file: Path | None = None) -> Template:
+def load_template(file: Path | None = None) -> JudgeTemplate:
     """Return AlpacaEval's template, read from the installed package, or another one.
 
     Args:
@@ -117,7 +117,7 @@ def load_template(file: Path | None = None) -> Template:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the judge's template {file} cannot be read ({error}); give a ChatML text file") from error
-    return Template(file.stem, hashlib.sha256(text.encode()).hexdigest(), version, _parse(text, file))
+    return JudgeTemplate(file.stem, hashlib.sha256(text.encode()).hexdigest(), version, _parse(text, file))
 
 
 def installed_template() -> tuple[Path, str]:
