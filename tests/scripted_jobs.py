@@ -55,7 +55,7 @@ def make_jobs(root, *scripts):
         cell = Cell(point=point, variant="base", tasks=("t",), evaluation=Evaluation())
         job = Job(
             cell=cell, point=point, text_file=None, cell_id="", weights_id=f"{number:064}", tuned_id=None, requests={},
-            tasks_stamp="", dtype="float32", tokenizer="", reuse_base=False, root=Path(root), file=Path("gone.yaml"),
+            tasks_stamp="", dtype="float32", tokenizer="", reuse_base=False, root=Path(root),
         )  # fmt: skip
         jobs.append(dataclasses.replace(job, cell_id=digest(job.identity)))
     return jobs

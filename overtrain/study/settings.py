@@ -158,7 +158,7 @@ judge: {url: "http://127.0.0.1:8000/v1", model: meta-llama/Meta-Llama-3-70B-Inst
         "both", doc="ask `both` orders of each pair of answers, or AlpacaEval's own seeded order alone (`one`)"
     )
     max_missing: float = key(
-        0.01, least=0, most=1, allowed="a share from 0 to 1", doc="share of a cell's verdicts that may be missing"
+        0.01, least=0, most=1, allowed="a share from 0 to 1", doc="share of a cell's preferences that may be missing"
     )
     concurrency: int = key(64, above=0, doc="requests that wait for their answer at the same time")
     backend: Literal["logprobs", "sampled"] = key(

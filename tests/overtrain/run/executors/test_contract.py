@@ -136,7 +136,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(kind, tmp_path):
     assert "KeyboardInterrupt" in errors
     jobs = make_jobs(tmp_path, *["waits"] * 3)
     assert set(states(jobs)) <= {"cancelled", "missing"}
-    assert kind == "workers" or "cancelled" in states(jobs)  # workers are ended without a word
+    assert kind != "here" or "cancelled" in states(jobs)  # workers, and sometimes Ray tasks, are ended without a word
     assert not any(Store(tmp_path).claimed(job.cell_id) for job in jobs)
     (tmp_path / "wait").unlink()
     assert statuses(kind, jobs) == {0: "done", 1: "done", 2: "done"}
