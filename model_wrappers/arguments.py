@@ -1,4 +1,4 @@
-"""From ``--model_args`` to a checkpoint, ordered modifications and what is left for lm-eval's own HF model."""
+"""Splits ``--model_args`` into a checkpoint, ordered modifications, and arguments for lm-eval's own HF model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "host_arguments", "read_recipe", "split_arguments"]
 
-# What users pass through to from_pretrained. Everything else that neither lm-eval's HFLM, nor we, nor the checkpoint's
-# config knows is a misspelling: from_pretrained would ignore it or fail with a traceback.
+# Arguments that are passed on to from_pretrained. An argument that is not among them, and that neither lm-eval's HFLM, nor
+# this project, nor the checkpoint's config knows, is a misspelling: from_pretrained would ignore it or fail with a traceback.
 FROM_PRETRAINED = frozenset(
     {
         *("attn_implementation", "cache_dir", "code_revision", "device_map", "force_download", "local_files_only"),
@@ -37,22 +37,22 @@ CHECKPOINT_ARGUMENTS = ("revision", "subfolder", "tokens")
 
 
 def host_arguments(host: type) -> set[str]:
-    """Return the keyword arguments that lm-eval's own model class owns."""
+    """Return the names of the keyword arguments of lm-eval's model class."""
     return {name for name in inspect.signature(host).parameters if name not in {"self", "kwargs"}}
 
 
 def split_arguments(
     given: Mapping[str, Any], kind: type[Modification] | None, host: type
 ) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]]:
-    """Sort arguments into the checkpoint, the fields of one modification, and what lm-eval's model gets.
+    """Split arguments into the checkpoint, the fields of one modification, and the arguments of lm-eval's model.
 
     Args:
-        given: every argument as lm-eval passes it on, ``pretrained`` included.
-        kind: the modification whose fields are arguments, or None (a recipe names its own).
+        given: every argument that lm-eval passes on, ``pretrained`` included.
+        kind: the modification whose fields are arguments; None for a recipe, which contains its own.
         host: lm-eval's model class.
 
     Raises:
-        ConfigError: no ``pretrained``, or an argument that nobody knows, with the closest one that exists.
+        ConfigError: ``pretrained`` is missing, or an argument is unknown; the message names the closest known one.
     """
     rest = dict(given)
     if not isinstance(rest.get("pretrained"), (str, Path)) or not str(rest["pretrained"]):
@@ -120,14 +120,14 @@ def _read_item(item: object, path: str | Path) -> Modification:
 
 
 def choose(arguments: dict[str, Any], wanted: Callable[[type[Modification]], bool]) -> type[Modification]:
-    """Return the modification that a command line means, and take ``kind`` out of ``arguments``.
+    """Return the modification that a command line asks for, and remove ``kind`` from ``arguments``.
 
-    ``kind=NAME`` names it. Without, it is the one that has most of the arguments among its fields, misspelled ones
-    included; where several have as many, the `Modification.preferred` one.
+    ``kind=NAME`` names it. Without ``kind``, it is the modification whose fields match most of the arguments, misspelled ones
+    included. If several match equally many, it is the one with `Modification.preferred`.
 
     Args:
-        arguments: as given, those of lm-eval's model among them.
-        wanted: says which modifications can be meant.
+        arguments: arguments of the command line, including those for lm-eval's model.
+        wanted: returns whether a modification may be chosen.
 
     Raises:
         ConfigError: ``kind`` is unknown, or the arguments fit several and none of them is preferred.

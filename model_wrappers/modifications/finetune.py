@@ -1,4 +1,4 @@
-"""Full fine-tuning on instruction data, and what LoRA shares with it."""
+"""Full fine-tuning on instruction data; LoRA is a subclass."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["FineTune"]
 class FineTune(Modification):
     """Supervised fine-tuning of all weights by transformers' ``Trainer``.
 
-    The weights are float32 throughout, because bfloat16 weights swallow the paper's low rates; ``precision=bf16`` is
-    autocast only. Rows are flattened into one sequence where the architecture isolates them (tried out at the start),
-    padded otherwise. The loss is the mean over target tokens of the global batch, whatever the number of processes and
-    micro-batches. AdamW with torch's betas and epsilon.
+    The weights are always float32, because updates with the paper's low learning rates are too small for bfloat16 weights.
+    ``precision=bf16`` only switches on autocast. Rows are flattened into one sequence if the architecture keeps them apart,
+    which is tested at the start; otherwise they are padded. The loss is the mean over the target tokens of the global batch,
+    for any number of processes and micro-batches. The optimiser is AdamW with torch's betas and epsilon.
 
     Source: Springer et al. 2025, Section 2.1, Appendix B.2 and Tables 2 and 4; ``l2_to_init`` is Section 4.3's regulariser.
-    Deviation: the paper gives neither epochs, lengths nor templates; one epoch, 2,048 tokens and `DataSpec`'s templates
-    are our assumption. Under several processes the last, incomplete batch of an epoch is filled up from its start.
+    Deviation: the paper does not give epochs, lengths or templates. One epoch, 2,048 tokens and the templates of `DataSpec`
+    are our assumption.
     """
 
     name: ClassVar[str] = "finetune"
@@ -111,7 +111,7 @@ class FineTune(Modification):
         self.data_spec()  # checks its own fields
 
     def data_spec(self) -> DataSpec:
-        """Return the fields that say what to train on, as the data loader takes them."""
+        """Return the fields that choose the training data, in the form that the data loader takes."""
         from model_wrappers.training.data import DataSpec
 
         return DataSpec(**{f.name: getattr(self, f.name) for f in fields(DataSpec)})
@@ -151,17 +151,17 @@ class FineTune(Modification):
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        # The rendered rows and their split count, not where they lie, how they are chosen or what they are called.
+        # The identity contains the rendered rows and their split. The fields that choose the rows are then redundant.
         no_part = {name for name in self.content_fields() if name != "template"}
         no_part |= {"epochs"} if self.max_steps is not None else set()
         return {k: v for k, v in super().identity(checkpoint, tokenizer, content).items() if k not in no_part}
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return what the optimiser shall see; LoRA wraps the model here."""
+        """Return the model to train; LoRA adds its adapters here."""
         return model
 
     def finish(self, model: Any) -> PreTrainedModel:
-        """Return the plain model again; LoRA merges here."""
+        """Return the plain model after training; LoRA merges its adapters here."""
         return model
 
     def apply(
@@ -214,7 +214,7 @@ class FineTune(Modification):
 
 
 def _context(model: PreTrainedModel) -> int:
-    """Return the model's context in tokens, or a length that never binds where the config names none."""
+    """Return the model's context length in tokens, or a very large number if the configuration names none."""
     for name in ("max_position_embeddings", "n_positions", "n_ctx"):
         value = getattr(model.config, name, None)
         if isinstance(value, int) and value > 0:

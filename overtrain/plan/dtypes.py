@@ -1,4 +1,4 @@
-"""Which dtype ``dtype=auto`` will be, before anything is loaded."""
+"""The dtype that ``dtype=auto`` stands for, found without loading the model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float6
 
 
 def evaluated_dtype(checkpoint: Checkpoint, wanted: str) -> str:
-    """Return the dtype that a checkpoint is evaluated in: ``wanted``, or for ``auto`` the one it says it has.
+    """Return the dtype that a checkpoint is evaluated in: ``wanted``, or for ``auto`` the checkpoint's own dtype.
 
-    That is what ``config.json`` names, else, as transformers does, that of the first floating weight of the first file.
+    The checkpoint's own dtype is the one that ``config.json`` names. If it names none, it is the dtype of the first
+    floating-point weight in the first file, as in transformers.
 
     Raises:
-        ConfigError: it says nowhere.
+        ConfigError: the checkpoint names no dtype.
         CheckpointError: a file cannot be read.
     """
     if wanted != "auto":
