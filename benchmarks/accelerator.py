@@ -9,8 +9,8 @@ largest of a few bare bfloat16 matrix products reached. Times are wall time.
 The machine needs torch >= 2.11 with CUDA, transformers and accelerate. ``--wheels DIR`` takes everything else from wheels in a
 folder (no torch among them): they are installed without dependencies into a scratch folder, before the machine's own packages.
 Each part is a process of its own with a limit. A part that fails or finds no time left is named with its reason, and the others
-stay. Writes ``benchmarks/results/accelerator.json``. Exits with 1 where a part failed, with 2 without an accelerator or a needed
-package. ``--tiny --device cpu`` runs the whole path on a quiet CPU core within a minute; its figures mean nothing.
+stay. Writes ``benchmarks/results/accelerator.json``. Exits with 1 where a part failed, with 2 without an accelerator or a
+needed package. ``--tiny --device cpu`` runs the whole path on a quiet CPU core within a minute; its figures mean nothing.
 """
 
 from __future__ import annotations
