@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 PACKED = 1024
 LEARNING_RATE = 1e-4
-PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
-"""Dense bfloat16 FLOP/s by name of the device. Source: NVIDIA's data sheets."""
+PEAKS = {"A100": 312e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12}
+"""Dense bfloat16 FLOP/s by name of the device, the first name that fits. Source: NVIDIA's data sheets."""
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "tokens_per_second": sum(len(row.input_ids) for row in rows) / seconds,
         "peak_gb": peak / 1e9,
+        "model_flops": model_flops(made.config, rows),
         "losses": [entry["loss"] for entry in history if "loss" in entry],
     }
     assert len(found["losses"]) == given.steps
@@ -217,19 +218,25 @@ def _trl(made: Any, rows: list[TokenisedRow], work: Path, given: argparse.Namesp
     return lambda: (trainer.train(), trainer.state.log_history)[1]
 
 
-def _utilisation(config: Any, rows: list[TokenisedRow], seconds: float) -> float | None:
-    """Return the share of the device's peak that the model's own arithmetic came to; None for an unlisted device."""
-    import torch
+def sheet_peak(device: str) -> float | None:
+    """Return the dense bfloat16 FLOP/s that NVIDIA's data sheet gives ``device``; None for an unlisted one."""
+    return next((flops for key, flops in PEAKS.items() if key in device), None)
 
-    name = torch.cuda.get_device_name()
-    peak = next((flops for key, flops in PEAKS.items() if key in name), None)
-    if peak is None:
-        return None
+
+def model_flops(config: Any, rows: list[TokenisedRow]) -> float:
+    """Return the operations of training once on ``rows``: layers per token, output layer per target, causal attention."""
     width, layers = config.hidden_size, config.num_hidden_layers
     per_token = layers * (4 * width**2 + 3 * width * config.intermediate_size)
     tokens, targets = (
         sum(sizes) for sizes in zip(*((len(r.input_ids), r.target_mask.sum()) for r in rows), strict=True)
     )
     attention = sum(2 * len(row.input_ids) ** 2 * width * layers for row in rows)  # causal: half of the products
-    forward = 2 * (per_token * tokens + width * config.vocab_size * targets) + attention
-    return float(3 * forward / seconds / peak)
+    return float(3 * (2 * (per_token * tokens + width * config.vocab_size * targets) + attention))
+
+
+def _utilisation(config: Any, rows: list[TokenisedRow], seconds: float) -> float | None:
+    """Return the share of the device's peak that the model's own arithmetic came to; None for an unlisted device."""
+    import torch
+
+    peak = sheet_peak(torch.cuda.get_device_name())
+    return None if peak is None else model_flops(config, rows) / seconds / peak

@@ -7,8 +7,6 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["choose", "host_arguments", "read_recipe", "split_arguments"]
+__all__ = ["choose", "host_arguments", "modification", "split_arguments"]
 
 # Arguments that are passed on to from_pretrained. An argument that is not among them, and that neither lm-eval's HFLM, nor
 # this project, nor the checkpoint's config knows, is a misspelling: from_pretrained would ignore it or fail with a traceback.
@@ -85,38 +83,6 @@ def _refuse_unknown(names: Iterable[str], known: set[str], own: set[str], checkp
             f"unknown argument {name!r}{close_match(name, known)} (allowed: {allowed}; lm-eval's arguments for hf models; "
             "from_pretrained's)"
         )
-
-
-def read_recipe(path: str | Path) -> tuple[Modification, ...]:
-    """Read an ordered list of modifications from a YAML file, e.g. fine-tune, then add noise.
-
-    The file holds a list, or a mapping with the key ``modifications``; each item is ``{name: {field: value}}``.
-
-    Raises:
-        ConfigError: unreadable file, not a list, an unknown modification or field, a value out of range.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"recipe={str(path)!r}: no such file; give a YAML file that lists modifications")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe={str(path)!r}: not valid YAML: {error}") from error
-    items = content.get("modifications") if isinstance(content, dict) else content
-    if not isinstance(items, list) or not items:
-        raise ConfigError(f"recipe={str(path)!r}: must hold a list such as '- gaussian: {{gamma: 0.05}}'")
-    return tuple(_read_item(item, path) for item in items)
-
-
-def _read_item(item: object, path: str | Path) -> Modification:
-    if isinstance(item, str):
-        item = {item: {}}
-    if not isinstance(item, dict) or len(item) != 1:
-        raise ConfigError(
-            f"recipe={str(path)!r}: {item!r} must be one modification, such as 'gaussian: {{gamma: 0.05}}'"
-        )
-    ((name, values),) = item.items()
-    return modification(str(name)).parse(values or {})
 
 
 def choose(arguments: dict[str, Any], wanted: Callable[[type[Modification]], bool]) -> type[Modification]:

@@ -139,7 +139,8 @@ class WeightsCache:
         Raises:
             StoreError: the disk is full or the folder cannot be written; no incomplete entry is left.
         """
-        found = self._sound(weights_id)
+        with writing(self.root, elsewhere=ELSEWHERE):  # a root that is no folder says so here
+            found = self._sound(weights_id)
         if found is not None:
             return found
         with self.lock(weights_id):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["flush_folder", "flush_name", "whole_folder", "write_flushed", "write_whole", "writing"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -91,7 +91,7 @@ def writing(folder: Path, *, elsewhere: str = "give another folder with --runs")
                 f"cannot write under {folder}: {text}; free space there or {elsewhere}, then run the same command again "
                 "(what is finished is kept, nothing half-written is)"
             ) from error
-        if isinstance(error, OSError) and (number in _FORBIDDEN or (folder.exists() and not folder.is_dir())):
+        if isinstance(error, OSError) and (number in _FORBIDDEN or not folder.is_dir()):
             raise StoreError(f"cannot write under {folder}: {text}; {elsewhere}") from error
         raise
 

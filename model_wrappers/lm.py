@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
 
-from model_wrappers.arguments import choose, read_recipe, split_arguments
-from model_wrappers.checkpoints.checkpoint import load_error
+from model_wrappers.arguments import choose, split_arguments
+from model_wrappers.checkpoints.load_errors import loading
 from model_wrappers.checkpoints.loading import Whole, refuse_ignored
 from model_wrappers.checkpoints.twins import twins
 from model_wrappers.compat import rolling_answer, rolling_text, rolling_value, warn_if_untried
@@ -24,6 +24,7 @@ from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.answers import AnswerGenerator
 from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.generation.stopping import generate_rows
+from model_wrappers.host_arguments import check_device, check_host_arguments
 from model_wrappers.identity import (
     CellIdentity,
     RequestDigest,
@@ -34,6 +35,7 @@ from model_wrappers.identity import (
 )
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.processes import join, world
+from model_wrappers.recipe import read_recipe
 from model_wrappers.scoring.engine import PrefixScorer
 from model_wrappers.scoring.options import take_scoring
 from model_wrappers.scoring.rolling import RollingLogLikelihood
@@ -78,6 +80,7 @@ class ModifiedLM(HFLM):
         chosen = self._choose(arguments)
         kind = chosen if isinstance(chosen, type) else None
         self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
+        rest = check_host_arguments(rest, HFLM)
         self.modifications = chosen if isinstance(chosen, tuple) else (chosen.parse(fields),)
         self.checkpoint.verify()
         for twin in twins(self.checkpoint):
@@ -96,6 +99,8 @@ class ModifiedLM(HFLM):
         self._trust_remote_code = bool(rest.get("trust_remote_code"))
         self._score_arguments = score_arguments(rest, HFLM)
         join()
+        if world()[1] == 1 and not rest.get("parallelize") and rest.get("tp_plan") is None:
+            check_device(rest.get("device", "cuda"))
         super().__init__(
             pretrained=self.checkpoint.location(),
             revision=self.checkpoint.revision,
@@ -137,6 +142,15 @@ class ModifiedLM(HFLM):
         self._model, steps = apply_in_memory(self.model, self.tokenizer, self.checkpoint, todo[trained:])
         self._steps += steps
 
+    def _get_config(self, *arguments: Any, **kwargs: Any) -> None:
+        with loading("configuration", self.checkpoint, kwargs):
+            super()._get_config(*arguments, **kwargs)
+
+    def _create_tokenizer(self, *arguments: Any, **kwargs: Any) -> None:
+        given = {"tokenizer": arguments[1]} if len(arguments) > 1 else {}
+        with loading("tokenizer", self.checkpoint, given | kwargs):
+            super()._create_tokenizer(*arguments, **kwargs)
+
     def _load_whole(self, pretrained: str, dtype: Any, **kwargs: Any) -> None:
         """Load by lm-eval's own method, and refuse what transformers would fill with random numbers or ignore.
 
@@ -147,12 +161,8 @@ class ModifiedLM(HFLM):
         auto_class: Any = getattr(self, "AUTO_MODEL_CLASS")  # noqa: B009  (HFLM sets it without a type)
         self.AUTO_MODEL_CLASS = Whole(auto_class)
         try:
-            HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
-        except Exception as error:
-            readable = load_error(error, self.checkpoint)
-            if readable is None:
-                raise
-            raise readable from error
+            with loading("weights", self.checkpoint, kwargs | {"dtype": dtype}):
+                HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
         finally:
             self.AUTO_MODEL_CLASS = auto_class
         refuse_ignored(self._model, self.checkpoint.overrides)

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_wrappers.cache import ELSEWHERE, Entry, WeightsCache
-from model_wrappers.checkpoints.checkpoint import load_error
-from model_wrappers.checkpoints.loading import Whole, refuse_ignored, refuse_not_finite
+from model_wrappers.checkpoints.load_errors import loading
+from model_wrappers.checkpoints.loading import Whole, refuse_ignored, refuse_not_finite, refuse_offloaded
 from model_wrappers.errors import StoreError
 from model_wrappers.files import writing
 from model_wrappers.identity import weights_id
@@ -51,9 +51,12 @@ def apply_in_memory(
     """Apply ``modifications`` to ``model`` in order; return the modified model, and one `Step` per modification.
 
     Raises:
+        ConfigError: weights are offloaded, so they cannot be modified.
         DivergedError: a weight is not finite, before or after a modification.
     """
     steps = []
+    if modifications:
+        refuse_offloaded(model)
     refuse_not_finite(model, f"the weights of {checkpoint.repo}")
     for modification in modifications:
         modified = modification.apply(model, tokenizer, checkpoint, work=work)
@@ -154,7 +157,7 @@ def _load(checkpoint: Checkpoint, device: torch.device, trust_remote_code: bool)
     import torch
     from transformers import AutoModelForCausalLM
 
-    try:
+    with loading("weights", checkpoint):
         model = Whole(AutoModelForCausalLM).from_pretrained(
             checkpoint.location(),
             dtype=torch.float32,
@@ -162,11 +165,6 @@ def _load(checkpoint: Checkpoint, device: torch.device, trust_remote_code: bool)
             **checkpoint.load_kwargs(),
             **dict(checkpoint.overrides),
         )
-    except Exception as error:
-        readable = load_error(error, checkpoint)
-        if readable is None:
-            raise
-        raise readable from error
     refuse_ignored(model, checkpoint.overrides)
     return model.to(device).eval()
 

@@ -13,12 +13,12 @@ from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.checkpoints.fingerprints import sha256_of
 from model_wrappers.checkpoints.hub import fetch, snapshot
 from model_wrappers.coerce import coerce
-from model_wrappers.errors import CheckpointError, ConfigError, OvertrainError
+from model_wrappers.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Checkpoint", "load_error"]
+__all__ = ["Checkpoint"]
 
 # In the order in which transformers looks for weights: one file, then an index of shards; safetensors before pickles.
 _WEIGHTS = (
@@ -76,8 +76,14 @@ class Checkpoint:
             CheckpointError: ``repo`` is a path (a `Path`, or text that starts with ``./ ../ / ~``), but not a folder.
         """
         path = self._root()
-        if path.is_dir():
-            return True
+        try:
+            if path.is_dir():
+                return True
+        except OSError as error:
+            raise CheckpointError(
+                f"pretrained={str(self.repo)[:80]!r} cannot be a folder ({error.strerror}); give the folder that holds "
+                "config.json and the weights, or a hub repository as owner/name"
+            ) from error
         if isinstance(self.repo, Path) or self.repo in {".", ".."} or self.repo.startswith(("./", "../", "/", "~")):
             what = "is a file, not a folder" if path.exists() else "does not exist"
             raise CheckpointError(
@@ -104,11 +110,13 @@ class Checkpoint:
         """
         path = self._file("config.json")
         try:
-            content = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} is no configuration ({error}); download or copy the checkpoint again"
             ) from error
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} is no configuration (no mapping); download or copy the checkpoint again")
         return content | dict(self.overrides)
 
     def identity(self) -> dict[str, Any]:
@@ -200,7 +208,7 @@ class Checkpoint:
         listed = self._listing()
         if "config.json" not in listed:
             raise CheckpointError(
-                f"{self._place()} has no config.json (there: {_some(listed)}); give the folder or the subfolder= that "
+                f"{self.place()} has no config.json (there: {_some(listed)}); give the folder or the subfolder= that "
                 "transformers' save_pretrained wrote"
             )
         for name in self._weight_names():
@@ -249,13 +257,14 @@ class Checkpoint:
     def _file(self, name: str) -> Path:
         found = self.side_file(name)
         if found is None:
-            raise CheckpointError(f"{self._place()} has no file {name}; download or copy the checkpoint again")
+            raise CheckpointError(f"{self.place()} has no file {name}; download or copy the checkpoint again")
         return found
 
     def _memory(self) -> Path:
         return cache_root() / "fingerprints.json"
 
-    def _place(self) -> str:
+    def place(self) -> str:
+        """Return where the checkpoint lies, for messages."""
         if self.is_local:
             return str(self._folder())
         return f"{self.repo!r} at revision {self.revision!r}" + (f", {self.subfolder}/" if self.subfolder else "")
@@ -290,7 +299,7 @@ class Checkpoint:
                 missing = [name for name in shards if name not in listed]
                 if missing:
                     raise CheckpointError(
-                        f"{self._place()} lacks {len(missing)} of the {len(shards)} weight files that {index} names: "
+                        f"{self.place()} lacks {len(missing)} of the {len(shards)} weight files that {index} names: "
                         f"{_some(missing)}; {self._completion()}"
                     )
                 return shards
@@ -316,39 +325,9 @@ class Checkpoint:
                 "save_pretrained, or choose a revision that has it"
             )
         return CheckpointError(
-            f"{self._place()} has no model.safetensors, no pytorch_model.bin and no index of shards of either (weights "
+            f"{self.place()} has no model.safetensors, no pytorch_model.bin and no index of shards of either (weights "
             f"there: {_some(others)}); {remedy}"
         )
-
-
-def load_error(error: Exception, checkpoint: Checkpoint) -> OvertrainError | None:
-    """Return a clear error for an exception of ``from_pretrained``; None if the exception's own message is clear.
-
-    ``.bin`` files are read with ``weights_only=True``, so a pickle with other contents than tensors is refused before any
-    of its code runs. torch's message recommends to allow such a pickle; our message does not.
-    """
-    from safetensors import SafetensorError
-
-    place = checkpoint._place()
-    if "Weights only load failed" in str(error):
-        reason = next((line for line in str(error).splitlines() if "Unsupported" in line or "unsupported" in line), "")
-        return CheckpointError(
-            f"the .bin weights of {place} were refused, nothing in them was run: they are damaged or hold more than "
-            f"tensors{f' ({reason.strip()})' if reason else ''}; use a revision with safetensors, or convert them "
-            "where you trust them"
-        )
-    if isinstance(error, TypeError):
-        unknown = next(
-            (key for key, _ in checkpoint.overrides if f"unexpected keyword argument {key!r}" in str(error)), None
-        )
-        if unknown is not None:
-            return ConfigError(
-                f"{unknown}={dict(checkpoint.overrides)[unknown]!r}: stands in config.json, but transformers takes it under "
-                "another name there and not as an argument; change config.json in a copy of the checkpoint"
-            )
-    if isinstance(error, (SafetensorError, EOFError)):
-        return CheckpointError(f"the weights of {place} are damaged ({error}); download or copy them again")
-    return None
 
 
 def _tokens_of(path: Path) -> int:

@@ -184,19 +184,14 @@ def step0_checkpoint(revision: str, checkpoint: Checkpoint) -> Checkpoint:
 
 def _measure_files(start: Checkpoint, shapes: Mapping[str, torch.Size]) -> dict[str, float]:
     """Measure the tensors that ``shapes`` names. With safetensors, only one tensor at a time is in memory."""
-    from model_wrappers.checkpoints.checkpoint import load_error
+    from model_wrappers.checkpoints.load_errors import loading
 
     found: dict[str, float] = {}
     for path in start.weight_paths():
-        try:
+        with loading("weights", start):
             for name, tensor in _tensors(path, shapes):
                 _same_shape(name, tensor.shape, shapes[name], path)
                 found[name] = _std(tensor)
-        except Exception as error:
-            readable = load_error(error, start)
-            if readable is None:
-                raise
-            raise readable from error
     return found
 
 
@@ -228,7 +223,9 @@ def _tensors(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, torch.Ten
 
 def _measure_loaded(start: Checkpoint, model: PreTrainedModel) -> dict[str, float]:
     """Measure the model as transformers loads it. Parameters that transformers would initialise itself are left out."""
-    with isolated_generators(0):
+    from model_wrappers.checkpoints.load_errors import loading
+
+    with isolated_generators(0), loading("weights", start):
         loaded, report = type(model).from_pretrained(
             start.location(), **start.load_kwargs(), dtype="auto", output_loading_info=True
         )

@@ -9,7 +9,7 @@ from model_wrappers.errors import CheckpointError, ConfigError, DivergedError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Whole", "refuse_ignored", "refuse_not_finite"]
+__all__ = ["Whole", "refuse_ignored", "refuse_not_finite", "refuse_offloaded"]
 
 _SHOWN = 5
 
@@ -64,6 +64,19 @@ def refuse_ignored(model: Any, overrides: tuple[tuple[str, Any], ...]) -> None:
             )
 
 
+def refuse_offloaded(model: nn.Module) -> None:
+    """Check that every weight is in memory, where it can be modified.
+
+    Raises:
+        ConfigError: some were left on the disk (``parallelize``, ``device_map``).
+    """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ConfigError(
+            "some weights are offloaded to the disk, where they cannot be modified; leave parallelize and device_map out, or "
+            "give more memory"
+        )
+
+
 def refuse_not_finite(model: nn.Module, what: str) -> None:
     """Check that every weight is a finite number.
 
@@ -77,6 +90,8 @@ def refuse_not_finite(model: nn.Module, what: str) -> None:
     import torch
 
     for name, parameter in model.named_parameters():
+        if parameter.is_meta:  # the parameter is offloaded, so its numbers are not here
+            continue
         # If the sum is finite, all numbers are finite. Otherwise the numbers are checked one by one.
         if bool(torch.isfinite(parameter.detach().sum(dtype=torch.float32))):
             continue

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from model_wrappers.digests import tokenizer_sha256
-from model_wrappers.errors import ConfigError
+from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.modifications.base import Axis, Cost, Modification, Modified, field, isolated_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.training.data import DataSpec
+    from model_wrappers.training.tokenise import TokenisedRow
 
 __all__ = ["FineTune"]
 
@@ -186,6 +187,7 @@ class FineTune(Modification):
         length = min(self.train_max_length, _context(model))
         rows = tokenise(loaded.train, tokenizer, length)
         held_out = tokenise(loaded.validation, tokenizer, length, allow_empty=True)
+        _check_vocabulary(model, [*rows.rows, *held_out.rows])
         start = {n: p.detach().to("cpu", torch.float32).clone() for n, p in model.named_parameters()}
         schedule = Schedule(**{f.name: getattr(self, f.name) for f in fields(Schedule)})
         with isolated_generators(self.seed), tempfile.TemporaryDirectory() as scratch:
@@ -211,6 +213,17 @@ class FineTune(Modification):
             "training_log": trained.log,
         }
         return Modified(final.to(dtype).eval(), trained.metrics | moved, record)
+
+
+def _check_vocabulary(model: PreTrainedModel, rows: Sequence[TokenisedRow]) -> None:
+    """Refuse tokens that the model has no embedding for: a GPU would only say that an assertion failed."""
+    known = model.get_input_embeddings().weight.shape[0]
+    largest = max((int(row.input_ids.max()) for row in rows), default=0)
+    if largest >= known:
+        raise DataError(
+            f"the tokenizer gives token {largest}, and the model has embeddings for {known} tokens only; copy the tokenizer "
+            "that belongs to the checkpoint beside its weights"
+        )
 
 
 def _context(model: PreTrainedModel) -> int:

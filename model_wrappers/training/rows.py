@@ -46,7 +46,7 @@ def missing(data: str) -> str | None:
     """Return an error message if ``data`` is the path of a file or folder that does not exist, else None."""
     path = Path(data).expanduser()
     written_as_path = path.suffix in SUFFIXES or data.startswith((".", "/", "~")) or data.count("/") > 1
-    if data in NAMED_SETS or not written_as_path or path.exists():
+    if data in NAMED_SETS or not written_as_path or _exists(path):
         return None
     return f"data={data!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}"
 
@@ -60,7 +60,7 @@ def open_source(data: str, split: str, config: str | None) -> Source:
     """
     named = NAMED_SETS.get(data)
     path = Path(data).expanduser()
-    if named is None and path.exists():
+    if named is None and _exists(path):
         return _local(path, split, published=False, named=None)
     hub = named.hub if named else data
     config = config or (named.config if named else None)
@@ -107,6 +107,13 @@ def _mirror(named: NamedSet | None, hub: str, config: str | None) -> Path | None
             f"{root / names[0]}, or unset {MIRROR_VARIABLE} to read from the hub"
         )
     return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a path
+        return False
 
 
 def _local(path: Path, split: str, *, published: bool, named: NamedSet | None) -> Source:

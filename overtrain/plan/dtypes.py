@@ -6,7 +6,7 @@ import json
 import struct
 from typing import TYPE_CHECKING
 
-from model_wrappers.errors import ConfigError
+from model_wrappers.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,10 @@ def evaluated_dtype(checkpoint: Checkpoint, wanted: str) -> str:
     """
     if wanted != "auto":
         return wanted
-    config = checkpoint.side_file("config.json")
-    if config is not None:
-        content = json.loads(config.read_text("utf-8"))
-        named = content.get("dtype") or content.get("torch_dtype")
-        if named:
-            return str(named).removeprefix("torch.")
+    content = checkpoint.config()
+    named = content.get("dtype") or content.get("torch_dtype")
+    if named:
+        return str(named).removeprefix("torch.")
     first = min(checkpoint.weight_paths())
     found = _first_dtype(first) if first.suffix == ".safetensors" else None
     if found is None:
@@ -45,8 +43,11 @@ def evaluated_dtype(checkpoint: Checkpoint, wanted: str) -> str:
 
 def _first_dtype(path: Path) -> str | None:
     """Return the dtype of the first floating tensor of a safetensors file, from its header alone."""
-    with path.open("rb") as handle:
-        (size,) = struct.unpack("<Q", handle.read(8))
-        header = json.loads(handle.read(min(size, 100_000_000)))
-    tensors = [about["dtype"] for name, about in header.items() if name != "__metadata__"]
+    try:
+        with path.open("rb") as handle:
+            (size,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(min(size, 100_000_000)))
+        tensors = [about["dtype"] for name, about in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); download or copy the weights again") from error
     return next((_NAMES[t] for t in tensors if t in _NAMES), None)

@@ -55,7 +55,10 @@ class LocatedPoint:
         """The checkpoint's own tokenizer."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+        from model_wrappers.checkpoints.load_errors import loading
+
+        with loading("tokenizer", self.checkpoint):
+            return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
 
     @functools.cached_property
     def tokenizer_sha256(self) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import OvertrainError
+from model_wrappers.yaml_nodes import child
 from overtrain.pretrain.recipe import Recipe
 from overtrain.study.forms import BaseForm, FoldersForm, LadderForm, RevisionsForm, TunedForm
-from overtrain.study.nodes import child
 from overtrain.study.study import BASE, LadderRun, Point, Tuned
 
 if TYPE_CHECKING:

@@ -13,7 +13,34 @@ from model_wrappers.errors import ConfigError, close_match
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["NodeReader", "child", "is_null", "shown"]
+__all__ = ["NodeReader", "beside", "child", "is_null", "parse_yaml", "shown"]
+
+
+def parse_yaml(file: Path, levels: str) -> yaml.Node | None:
+    """Return a YAML file's tree of nodes, each of which knows its file and line; None for an empty file.
+
+    Args:
+        file: to be read.
+        levels: what a file of this kind needs of nesting, for the message.
+
+    Raises:
+        ConfigError: the file cannot be read, is not UTF-8 or not YAML, or is nested too deeply.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); give a YAML file in UTF-8") from error
+    try:
+        loader = yaml.SafeLoader(text)
+        loader.name = str(file)
+        return loader.get_single_node()
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply to be read; {levels}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{file}{where}: not valid YAML: {reason}") from error
 
 
 class NodeReader:
@@ -135,3 +162,14 @@ def shown(node: yaml.Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     return "a list" if isinstance(node, yaml.SequenceNode) and node.value else "nothing"
+
+
+def beside(value: str, *folders: Path) -> str:
+    """Return the path of a data file that lies in one of ``folders``; anything else is left to the data loader."""
+    try:
+        for folder in folders:
+            if (folder / value).is_file():
+                return str((folder / value).resolve())
+    except OSError:  # too long for a path
+        pass
+    return value
