@@ -1,4 +1,4 @@
-"""Where weights are, which revision of them, how many tokens they have seen, and which weights they really are."""
+"""A checkpoint: its place, its revision, the tokens that it has seen, and a fingerprint of its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint"]
 
-# In the order in which transformers looks for them: one file, then an index of shards; safetensors before pickles.
+# In the order in which transformers looks for weights: one file, then an index of shards; safetensors before pickles.
 _WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -34,17 +34,17 @@ class Checkpoint:
     """One set of weights: a repository of the hub at a revision, or a local folder.
 
     Attributes:
-        repo: a hub repository (``allenai/OLMo-1B-hf``) or a local folder; an existing folder wins.
-        revision: branch, tag or commit; a number (as lm-eval reads ``revision=1000``) becomes text. A folder has none.
-        subfolder: folder within the repository that holds config and weights.
-        tokens: tokens seen in pre-training, > 0, where the name does not say.
-        overrides: (key, value) of ``config.json`` that hold in place of what stands there, for training and evaluation.
+        repo: a hub repository (``allenai/OLMo-1B-hf``) or a local folder; an existing folder takes precedence.
+        revision: branch, tag or commit; a number (as lm-eval reads ``revision=1000``) becomes text. Folders have none.
+        subfolder: folder inside the repository with the config and the weights.
+        tokens: tokens seen in pre-training, > 0; needed if no name or table gives them.
+        overrides: (key, value) pairs that replace values of ``config.json``, for training and evaluation.
 
     >>> Checkpoint(repo="EleutherAI/pythia-160m", revision="step1000").tokens_seen()
     2097152000
 
     Raises:
-        ConfigError: a value of the wrong type, or tokens <= 0.
+        ConfigError: a value has the wrong type, or tokens <= 0.
     """
 
     repo: str | Path
@@ -70,10 +70,10 @@ class Checkpoint:
 
     @property
     def is_local(self) -> bool:
-        """Return whether the weights are a local folder.
+        """Whether the checkpoint is a local folder.
 
         Raises:
-            CheckpointError: written as a path (a `Path`, or text that starts with ``./ ../ / ~``), but no folder.
+            CheckpointError: ``repo`` is a path (a `Path`, or text that starts with ``./ ../ / ~``), but not a folder.
         """
         path = self._root()
         try:
@@ -93,7 +93,7 @@ class Checkpoint:
         return False
 
     def location(self) -> str:
-        """Return what to give ``from_pretrained`` as its first argument: the repository's name or the folder."""
+        """Return the first argument of ``from_pretrained``: the repository's name or the folder."""
         return str(self._root()) if self.is_local else str(self.repo)
 
     def load_kwargs(self) -> dict[str, Any]:
@@ -103,10 +103,10 @@ class Checkpoint:
         return {"revision": self.revision, "subfolder": self.subfolder}
 
     def config(self) -> dict[str, Any]:
-        """Return what ``config.json`` says, with the overrides in their places.
+        """Return the contents of ``config.json``, with the overrides.
 
         Raises:
-            CheckpointError: it is not there or not JSON.
+            CheckpointError: the file is missing or is not JSON.
         """
         path = self._file("config.json")
         try:
@@ -120,10 +120,10 @@ class Checkpoint:
         return content | dict(self.overrides)
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the model that is loaded, as JSON data: weights, configuration, code that comes along.
+        """Return what determines the loaded model, as JSON data: weights, configuration, and the repository's own code.
 
-        What a configuration says of where it came from and of the dtype that weights are loaded in is left out: a result
-        names its dtype itself.
+        Two parts of the configuration are left out: its origin, and the dtype of the weights, which every result names
+        separately.
 
         Raises:
             CheckpointError: as `weight_hashes` and `config`.
@@ -136,14 +136,14 @@ class Checkpoint:
         return found
 
     def tokens_seen(self) -> int | None:
-        """Return the tokens seen in pre-training, or None where nothing says so.
+        """Return the tokens seen in pre-training, or None if they are unknown.
 
-        In this order: ``tokens``; for a folder, ``overtrain.json`` beside the weights (``{"tokens": int}``) and the
-        folder's name; for the hub, the revision's name (`tokens_in_name`) and the family's table (`families`), which
-        cites where it comes from.
+        ``tokens`` comes first. For a folder, ``overtrain.json`` beside the weights (``{"tokens": int}``) comes next, then the
+        folder's name. For the hub, the revision's name (`tokens_in_name`) comes next, then the family's table (`families`),
+        which cites its source.
 
         Raises:
-            CheckpointError: ``overtrain.json`` is there but does not say ``{"tokens": int}``.
+            CheckpointError: ``overtrain.json`` exists but does not contain ``{"tokens": int}``.
         """
         if self.tokens is not None:
             return self.tokens
@@ -157,7 +157,7 @@ class Checkpoint:
         return stated
 
     def sha(self) -> str | None:
-        """Return the commit that the revision is, None for a local folder.
+        """Return the commit of the revision; None for a local folder.
 
         Raises:
             CheckpointError: the repository or the revision cannot be found.
@@ -167,18 +167,18 @@ class Checkpoint:
     def weight_hashes(self) -> dict[str, str]:
         """Return file name -> sha256 of the weight files that transformers loads, safetensors before ``.bin``.
 
-        For the hub these are the LFS hashes that it lists, and no weight is downloaded; without a connection, those
-        that name the local cache's blobs. Local files are hashed once and remembered by path, size and time of change
-        in ``fingerprints.json`` under `cache_root`.
+        For the hub, the hashes are the LFS hashes that the hub lists, so no weights are downloaded. Without a connection, they
+        are the names of the local cache's blobs. Local files are hashed once; the hash is stored with path, size and
+        modification time in ``fingerprints.json`` under `cache_root`.
 
         Raises:
-            CheckpointError: no such repository, revision or folder; no weight file; a shard is missing.
+            CheckpointError: there is no such repository, revision or folder, no weight file, or a shard is missing.
         """
         listed = self._listing()
         return {name: listed[name] or sha256_of(self._file(name), self._memory()) for name in self._weight_names()}
 
     def weight_paths(self) -> list[Path]:
-        """Return the weight files on the local disk, downloaded where they are not there yet.
+        """Return the weight files on the local disk; missing files are downloaded.
 
         Raises:
             CheckpointError: as `weight_hashes`, or the download failed.
@@ -186,10 +186,10 @@ class Checkpoint:
         return [self._file(name) for name in self._weight_names()]
 
     def fingerprint(self) -> str:
-        """Return a sha256 over the weight files' hashes, equal for equal files.
+        """Return a sha256 over the hashes of the weight files. It is equal for equal files.
 
-        Repository, revision and file names do not count. The same weights cut into other shards, or saved in another
-        format, have another fingerprint.
+        Repository, revision and file names do not matter. If equal weights are cut into other shards, or saved in another
+        format, their fingerprint differs.
 
         Raises:
             CheckpointError: as `weight_hashes`.
@@ -198,11 +198,12 @@ class Checkpoint:
         return hashlib.sha256(json.dumps(hashes, separators=(",", ":")).encode()).hexdigest()
 
     def verify(self) -> None:
-        """Check that the checkpoint is there and can be loaded safely, before anything is loaded.
+        """Check that the checkpoint exists and can be loaded safely. Nothing is loaded.
 
         Raises:
-            CheckpointError: no such repository, revision (with the closest that exist), folder or subfolder; no access;
-                no config.json; no weight file that is safe to load; the hub cannot be reached and the cache lacks it.
+            CheckpointError: there is no such repository, revision (the message names the closest ones), folder or subfolder;
+                there is no access, no config.json, or no weight file that is safe to load; or the hub cannot be reached and
+                the local cache does not have the checkpoint.
         """
         listed = self._listing()
         if "config.json" not in listed:
@@ -217,7 +218,9 @@ class Checkpoint:
                 )
 
     def side_file(self, name: str) -> Path | None:
-        """Return the local path of a small file beside the weights, downloaded if need be, or None if there is none.
+        """Return the local path of a small file beside the weights; None if there is no such file.
+
+        A file on the hub is downloaded.
 
         Raises:
             CheckpointError: the repository or the revision cannot be found, or the download failed.
@@ -267,7 +270,7 @@ class Checkpoint:
         return f"{self.repo!r} at revision {self.revision!r}" + (f", {self.subfolder}/" if self.subfolder else "")
 
     def _listing(self) -> dict[str, str | None]:
-        """Return the names of the files beside config and weights, with their sha256 where the hub states it."""
+        """Return the names of the files in the checkpoint's folder, with their sha256 if the hub lists it."""
         if self.is_local:
             listed: dict[str, str | None] = {}
             if self._folder().is_dir():

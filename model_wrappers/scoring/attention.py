@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "Unproven", "attention_alone", "by_token", "last_layer", "scoring"]
 
 NAME = "overtrain_prefixes"
+_FLEX = ("cuda",)
+"""Types of devices on which FlexAttention is compiled."""
 
 
 class Unproven(Exception):  # noqa: N818  (it is no error: the plain path takes over)
@@ -191,7 +193,7 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
         raise Unproven(wanted or f"{type(module).__name__} asks its attention for dropout")
     if query.shape[0] != 1 or query.shape[2] != len(now.row.end) or key.shape[2] != query.shape[2]:
         raise Unproven(f"{type(module).__name__} attends to other keys than the row's")
-    if query.device.type == "cuda":
+    if query.device.type in _FLEX:
         return _flex(query, key, value, scaling, now.flex(sliding_window)), None
     key, value = heads_for_queries(query, key, value)
     if id(module) in now.last:
@@ -237,8 +239,23 @@ def attention_alone(row: Row, read: Ints, states: torch.Tensor, layers: int) -> 
 def _flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: Any
 ) -> torch.Tensor:
+    """Attend by compiled FlexAttention.
+
+    Raises:
+        Unproven: it cannot be compiled or launched here: no C compiler, no Triton, a shape or a device that it does not know.
+            It is compiled at the first call, by libraries that raise errors of many kinds.
+        OutOfMemoryError: as any kernel's.
+    """
     grouped = query.shape[1] != key.shape[1]
-    out: torch.Tensor = _compiled()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+    try:
+        out: torch.Tensor = _compiled()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Unproven(
+            f"FlexAttention could not be compiled on {query.device.type} ({type(error).__name__}: {reason})"
+        ) from error
     return out.transpose(1, 2).contiguous()
 
 

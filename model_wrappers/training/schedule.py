@@ -12,7 +12,7 @@ __all__ = ["Schedule", "check_warmup", "steps_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How to optimise; names and units as in `model_wrappers.modifications.finetune.FineTune`."""
+    """Settings of a training; names and units as in `model_wrappers.modifications.finetune.FineTune`."""
 
     learning_rate: float
     lr_scheduler: str
@@ -33,17 +33,17 @@ class Schedule:
 
 
 def steps_of(schedule: Schedule, rows: int) -> int:
-    """Return the optimiser steps of a training on ``rows`` rows, as Trainer counts them."""
+    """Return the number of optimiser steps of a training on ``rows`` rows, as Trainer counts them."""
     if schedule.max_steps is not None:
         return schedule.max_steps
     return math.ceil(schedule.epochs * math.ceil(rows / schedule.train_batch_size))
 
 
 def check_warmup(schedule: Schedule, rows: int) -> None:
-    """Refuse a warm-up that is as long as the training, whose learning rate then never reaches its peak.
+    """Refuse a warm-up that is as long as the training, because its learning rate would never reach the peak.
 
     Raises:
-        ConfigError: see above; the message counts both.
+        ConfigError: the warm-up is too long; the message gives both numbers of steps.
     """
     steps = steps_of(schedule, rows)
     if steps and schedule.warmup_steps >= steps:

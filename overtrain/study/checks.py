@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_study"]
 
+_MOST_CELLS = 100_000
+
 
 def check_study(reader: Reader, root: yaml.MappingNode, study: Study) -> Study:
     """Note what does not fit together; return the study with the types of its reference's fields set.
@@ -35,6 +37,7 @@ def check_study(reader: Reader, root: yaml.MappingNode, study: Study) -> Study:
         study: as far as it could be read.
     """
     _check_name(reader, root, study)
+    _check_size(reader, root, study)
     _check_tasks(reader, root, study)
     _check_text(reader, root, study)
     _check_answers(reader, root, study)
@@ -49,6 +52,18 @@ def _check_name(reader: Reader, root: yaml.Node, study: Study) -> None:
     if study.name == "ladders":
         reader.problem(
             child(root, "name"), "name='ladders': that folder holds pre-trained ladders; choose another name"
+        )
+
+
+def _check_size(reader: Reader, root: yaml.Node, study: Study) -> None:
+    """Note a study with more cells than can be planned: a list too many, as a rule."""
+    variants = sum(len(v.grid) * len(v.seeds) for v in study.variants)
+    cells = len(study.points) * (1 + variants)
+    if cells > _MOST_CELLS:
+        reader.problem(
+            child(root, "modifications"),
+            f"the study has {cells:,} cells ({len(study.points):,} checkpoints, {variants:,} settings with their seeds); at "
+            f"most {_MOST_CELLS:,}, shorten a list or make several studies of it",
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping  # noqa: TC003  (read at run time by get_typ
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from model_wrappers.host_arguments import DEVICES
 from overtrain.common.schema import FileSection, key
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -67,7 +68,12 @@ evaluation:
         allowed="an integer of 1 or more, or auto",
         doc="requests per forward pass on lm-eval's own path; it changes no score beyond rounding",
     )
-    device: str | None = key(None, doc="torch device; without it, an accelerator if there is one, else the CPU")
+    device: str | None = key(
+        None,
+        pattern=r"cpu|cuda(:\d+)?|mps",
+        allowed=DEVICES,
+        doc="torch device: `cpu`, `cuda`, `cuda:N` or `mps`; by default an accelerator if there is one, else the CPU",
+    )
     samples: bool = key(
         False, doc="keep the texts and answers of every document; tasks that generate text always keep them"
     )

@@ -67,3 +67,13 @@ def test_outside_of_scoring_it_refuses(row):
     states = torch.randn(1, 4, len(row.tokens), 16)
     with pytest.raises(Unproven):
         attention._attend(torch.nn.Identity(), states, states, states, None)
+
+
+def test_too_little_memory_is_not_taken_for_a_kernel_that_cannot_be_compiled(row, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(attention, "_compiled", lambda: full)
+    states = torch.randn(1, 4, len(row.tokens), 16)
+    with pytest.raises(torch.OutOfMemoryError):
+        attention._flex(states, states, states, None, None)

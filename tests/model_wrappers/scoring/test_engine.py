@@ -108,6 +108,28 @@ def test_scores_that_differ_when_compared_are_not_used(make_model, monkeypatch, 
     assert "when compared" in caplog.text
 
 
+def test_a_kernel_that_does_not_compile_leaves_the_run_to_lm_evals_path(make_model, monkeypatch, caplog):
+    """torch.compile's own error, by a compiler that fails: on an accelerator without a C compiler, say."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    from model_wrappers.scoring import attention
+
+    def broken(*_):
+        raise FileNotFoundError("no C compiler was found")
+
+    compiled = torch.compile(flex_attention, backend=broken)
+    monkeypatch.setattr(attention, "_compiled", lambda: compiled)
+    monkeypatch.setattr(attention, "_FLEX", ("cpu",))
+    model = lm(make_model("olmo"))
+    with caplog.at_level(logging.WARNING, "model_wrappers.scoring"):
+        found = [values(model), values(model)]
+    expected = HFLM(pretrained=str(make_model("olmo")), device="cpu").loglikelihood(instances("loglikelihood", PAIRS))
+    assert found == [expected, expected]
+    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("model_wrappers.scoring")]
+    assert "FlexAttention could not be compiled on cpu" in told
+    assert "no C compiler was found" in told
+
+
 def test_too_little_memory_halves_the_rows(make_model, monkeypatch, caplog):
     from model_wrappers.scoring import forward
 
