@@ -65,6 +65,7 @@ class ValidationReport:
         assumption: the machine's assumed speed, in words.
         unknown: costs that the estimate leaves out, in words.
         detectable: smallest detectable effects, one entry per variant.
+        remarks: what is worth knowing before anything is spent, such as seeds that cannot differ.
     """
 
     study: Study

@@ -12,6 +12,7 @@ from model_wrappers.identity import digest
 from overtrain.plan.located import checkpoint_of
 from overtrain.plan.tasks import task_manager, unknown_task
 from overtrain.results.metrics import TRAINING
+from overtrain.study.checks import own_tasks
 from overtrain.study.study import BASE
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -58,9 +59,9 @@ def _applied(study: Study) -> Iterator[tuple[Variant, Modification, Checkpoint |
 
 def _of_checkpoints(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with folders of this machine, and which of them are the same weights."""
-    points = {digest(p.spec()): p for p in (*study.points, *(t.point for t in study.tuned)) if p.local}
+    points = {digest(p.spec()): p for p in (*study.points, *(t.point for t in study.tuned))}
     alike: dict[str, list[Point]] = {}
-    for point in points.values():
+    for point in (p for p in points.values() if p.local and p.ladder is None):
         checkpoint = checkpoint_of(point)
         try:
             checkpoint.verify()
@@ -78,34 +79,35 @@ def _same_weights(points: Sequence[Point]) -> Iterator[tuple[str, str]]:
     for point in points:
         other = first.setdefault(checkpoint_of(point).fingerprint(), point)
         if other is not point:
-            yield (
-                "checkpoints",
+            text = (
                 f"{other.label} and {point.label} are the same weights, byte by byte, so at least one of them is not what "
-                "its name says; remove one from the study",
+                "its name says; remove one from the study"
             )
+            yield "checkpoints", text
 
 
 def _of_tasks(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield tasks that there are not, and metrics that no task of the study measures."""
-    evaluation = study.evaluation
-    settings = {"include_path": evaluation.include_path, "metadata": evaluation.metadata, "text_file": None}
-    manager = task_manager(study.tasks, settings)
-    for task in study.tasks:
-        if problem := unknown_task(task, manager):
-            yield "tasks", problem
-    there = _members((t for t in study.tasks if t in manager.all_tasks), manager)
+    """Yield tasks that there are not, and metrics that no task of the study measures.
+
+    lm-eval is asked only if a name is not ours, or the metric of a task is named: its import takes seconds.
+    """
     wanted = [("primary", study.primary.task, study.primary.metric, study.primary.variant)] if study.primary else []
     if study.select.how == "metric" and (study.select.task != TRAINING or _selecting(study)):
         wanted.append(("select", study.select.task, study.select.metric, ""))
+    evaluation = study.evaluation
+    if set(study.tasks) <= own_tasks(evaluation.include_path) and all(task == TRAINING for _, task, _, _ in wanted):
+        manager, there = None, []
+    else:
+        settings = {"include_path": evaluation.include_path, "metadata": evaluation.metadata, "text_file": None}
+        manager = task_manager(study.tasks, settings)
+        yield from (("tasks", problem) for task in study.tasks if (problem := unknown_task(task, manager)))
+        there = _members((t for t in study.tasks if t in manager.all_tasks), manager)
     for key, task, metric, variant in wanted:
-        if task == TRAINING:
-            known = _training_metrics(study, variant)
-        elif task in there:
-            known = _metrics(task, manager)
-        else:
+        if task != TRAINING and task not in there:
             near = close_match(task, [*there, TRAINING])
             yield f"{key}.task", f"{key}.task={task!r}: the study does not measure it{near} (there: {_some(there)})"
             continue
+        known = _training_metrics(study, variant) if task == TRAINING else _metrics(task, manager)
         if known and re.sub(r"(,.*|_\d+)$", "", metric) not in known:
             near = close_match(metric, known)
             yield f"{key}.metric", f"{key}.metric={metric!r}: {task} has no such metric{near} (there: {_some(known)})"

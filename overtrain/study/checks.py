@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from overtrain.study.settings import PrimaryComparison, ReferenceChoice
     from overtrain.study.study import Study
 
-__all__ = ["check_study"]
+__all__ = ["check_study", "own_tasks"]
 
 _MOST_CELLS = 100_000
 
@@ -71,7 +71,7 @@ def _check_tasks(reader: Reader, root: yaml.Node, study: Study) -> None:
     """Note names that look like tasks of this package and are none; other names are lm-eval's."""
     if not any(task.startswith("overtrain_") for task in study.tasks):
         return
-    known = _own_tasks(study.evaluation.include_path)
+    known = own_tasks(study.evaluation.include_path)
     node = child(root, "tasks")
     for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         task = str(item.value)
@@ -81,7 +81,7 @@ def _check_tasks(reader: Reader, root: yaml.Node, study: Study) -> None:
             )
 
 
-def _own_tasks(include_path: str | None) -> set[str]:
+def own_tasks(include_path: str | None) -> set[str]:
     """Return the names in our task YAMLs and those of ``include_path``, without importing lm-eval."""
     import overtrain_tasks
 
