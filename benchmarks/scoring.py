@@ -193,10 +193,10 @@ def _timed(do: Callable[[], Any], given: argparse.Namespace) -> tuple[float, Any
 
 def _ours(lm: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
     """Score by prefixes from the texts on, with nothing kept from before."""
-    from model_wrappers.scoring.score import Plan, budget, score
+    from model_wrappers.scoring.score import ScoringPlan, budget, score
     from model_wrappers.scoring.tokens import encode
 
-    plan = Plan(encode(lm, pairs), lm.max_length)
+    plan = ScoringPlan(encode(lm, pairs), lm.max_length)
     return score(lm.model, plan, lm.device, budget(lm.model, lm.device, lm.max_length))
 
 
@@ -206,11 +206,11 @@ def _bound(lm: Any, pairs: Sequence[tuple[str, str]], given: argparse.Namespace)
     import torch
 
     from model_wrappers.scoring.attention import attention_alone, by_token, last_layer
-    from model_wrappers.scoring.score import Plan, budget
+    from model_wrappers.scoring.score import ScoringPlan, budget
     from model_wrappers.scoring.tokens import encode
 
     config = lm.model.config
-    plan = Plan(encode(lm, pairs), lm.max_length)
+    plan = ScoringPlan(encode(lm, pairs), lm.max_length)
     parts = {id(m) for part in by_token(last_layer(lm.model)) for m in part.modules()}
     linear = [m for m in lm.model.base_model.modules() if isinstance(m, torch.nn.Linear)]
     head = lm.model.get_output_embeddings()

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import CacheHook
 
     from model_wrappers.modifications.base import Modification
-    from model_wrappers.scoring.score import Plan
+    from model_wrappers.scoring.score import ScoringPlan
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class ModifiedLM(HFLM):
         host = functools.partial(super().loglikelihood, disable_tqdm=True)
         return PrefixScorer(self, super()._loglikelihood_tokens, host, self._check_plan)
 
-    def _check_plan(self, plan: Plan) -> None:
+    def _check_plan(self, plan: ScoringPlan) -> None:
         """Refuse what no context can hold, and continuations without a token."""
         for scored, target in zip(plan.scored, plan.targets, strict=True):
             if scored > self.max_length:
