@@ -1,4 +1,4 @@
-"""Arguments of lm-eval's own model class, checked before anything is loaded: lm-eval ignores or trips over wrong ones."""
+"""Checks arguments of lm-eval's own model class before anything is loaded; lm-eval ignores wrong ones or fails late."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["DEVICES", "check_device", "check_host_arguments"]
 
 DEVICES = "cpu, cuda, cuda:N, mps"
-"""What a device is called, for messages."""
+"""Names of devices, for messages."""
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps(:0)?|(npu|xpu|hpu):\d+")
 _TYPES = {"bool": bool, "int": int, "float": float, "None": None}
@@ -25,11 +25,11 @@ _BACKENDS = ("default", "causal", "seq2seq")
 
 
 def check_host_arguments(given: Mapping[str, Any], host: type) -> dict[str, Any]:
-    """Return the arguments for lm-eval's model class, those of simple types as these types.
+    """Return the arguments for lm-eval's model class; values of simple types are converted to these types.
 
     Args:
         given: keyword arguments for ``host``.
-        host: lm-eval's model class, whose annotations say the types.
+        host: lm-eval's model class, whose annotations give the types.
 
     Raises:
         ConfigError: a value of the wrong type or out of its range; lm-eval would fail with a traceback, or ignore it.

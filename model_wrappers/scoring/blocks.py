@@ -1,8 +1,8 @@
 """Attention over a forest in blocks: adjacent queries, the keys that at least one of them sees, and the mask between them.
 
-With a dense mask over a row, attention would compute every pair of nodes, but most pairs do not see each other. In blocks, a long
-chain without branches (few-shot examples, a question) is one block that is plainly causal and needs no mask. The branches at its
-end (the choices) are small blocks that see the chain and themselves.
+With a dense mask over a row, attention would compute every pair of nodes, but most pairs do not see each other. In blocks, a
+long chain without branches (few-shot examples, a question) is one block that is plainly causal and needs no mask. The
+branches at its end (the choices) are small blocks that see the chain and themselves.
 """
 
 from __future__ import annotations

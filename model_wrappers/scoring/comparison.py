@@ -84,7 +84,7 @@ def differing_tokens(lm: Any, host: Callable[[list[Instance]], Any], pairs: Sequ
 
 
 def differing_tokens_of_texts(lm: Any, texts: Sequence[str]) -> str | None:
-    """Return, in words, the first of ``texts`` whose tokens differ between lm-eval and `encode_texts`; None if all are equal."""
+    """Return, in words, the first of ``texts`` whose tokens differ between lm-eval and `encode_texts`; None if none does."""
     for text, ours in zip(texts, encode_texts(lm, texts), strict=True):
         if list(lm.tok_encode(text)) != list(ours):
             return f"a text that ends in {_end(text)} came out as other tokens than lm-eval's"

@@ -1,8 +1,8 @@
 """Token sequences as a forest of prefixes: a prefix that several sequences share is one path, and is computed once.
 
-The sequences are sorted, so that neighbours share the longest prefixes. Each sequence then adds only the tokens that it does not
-share with the sequence before it. This gives the nodes of the forest in depth-first order. In this order, the descendants of a
-node follow it without a gap. So one number per node, the end of its subtree, determines attention: ``q`` sees ``k`` if
+The sequences are sorted, so that neighbours share the longest prefixes. Each sequence then adds only the tokens that it does
+not share with the sequence before it. This gives the nodes of the forest in depth-first order. In this order, the descendants
+of a node follow it without a gap. So one number per node, the end of its subtree, determines attention: ``q`` sees ``k`` if
 ``k <= q < end[k]``.
 """
 

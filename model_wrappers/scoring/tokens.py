@@ -1,8 +1,8 @@
 """Encodes contexts and continuations as lm-eval does, but for all requests in a few calls of the tokenizer.
 
 Source: ``TemplateLM.loglikelihood`` and ``_encode_pair`` of lm-eval 0.4.13. Trailing spaces of a context move to the
-continuation. The context is encoded alone. Context and continuation are then encoded together, and the tokens after the length of
-the context are the continuation. An empty context becomes the prefix token.
+continuation. The context is encoded alone; let n be the number of its tokens. Context and continuation are then encoded
+together, and all tokens after the first n are the continuation. An empty context becomes the prefix token.
 """
 
 from __future__ import annotations
