@@ -98,7 +98,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--wheels", type=Path, help="folder of wheels for what the machine lacks")
     parser.add_argument("--models", nargs="+", default=["30m", "1b"], choices=("30m", "1b"))
-    parser.add_argument("--documents", type=int, default=24, help="per task")
+    parser.add_argument("--documents", type=int, default=16, help="per task")
     parser.add_argument("--minutes", type=float, default=7.5, help="for everything")
     parser.add_argument("--tiny", action="store_true", help="a toy model, to try the path")
     parser.add_argument("--out", type=Path, help=f"write the JSON here ({RESULT.relative_to(ROOT)}; --tiny: nowhere)")
@@ -181,55 +181,36 @@ def _parts(given: argparse.Namespace) -> list[Part]:
     """Return the parts, the most telling first."""
     device = ("--device", given.device)
     if given.tiny:
-        few = ("--model", "tiny", *device)
-        scoring = (
-            *few,
-            "--documents",
-            "2",
-            "--repeats",
-            "1",
-            "--tasks",
-            "copa",
-            "winogrande",
-            "--batch-sizes",
-            "1",
-            "8",
-        )
-        tuning = (*few, "--batch", "4", "--steps", "1", "--repeats", "1", "--peer-rows", "2", "--sides", *_sides())
-        parts = [
-            Part("scoring-tiny-float32", "scoring", scoring, 60),
-            Part("tuning-tiny-float32", "finetune", tuning, 60),
+        few = ("--model", "tiny", *device, "--repeats", "1")
+        scoring = (*few, "--documents", "2", "--tasks", "copa", "winogrande", "--batch-sizes", "1", "8")
+        tuning = (*few, "--batch", "4", "--steps", "1", "--peer-rows", "2", "--no-bound")
+        return [
+            Part("scoring-tiny-float32", "scoring", scoring, 200),
+            *_tuning_parts("tiny-float32", tuning),
+            *_vllm_parts(["tiny"], given),
         ]
-        return [*parts, *_vllm_parts(["tiny"], given)]
     parts = []
     for name in reversed(given.models):
         shape = ("--model", name, *device)
         asked = (*shape, "--documents", str(given.documents))
-        tuning = (
-            *shape,
-            "--dtype",
-            "bfloat16",
-            "--batch",
-            "64",
-            "--steps",
-            "8",
-            "--repeats",
-            "2",
-            "--sides",
-            *_sides(),
-        )
+        steps = ("--batch", "64", "--steps", "30", "--repeats", "1", "--no-bound")
         parts += [
             Part(f"scoring-{name}-bfloat16", "scoring", (*asked, "--dtype", "bfloat16"), 150),
-            Part(f"tuning-{name}-bfloat16", "finetune", tuning, 150),
+            *_tuning_parts(f"{name}-bfloat16", (*shape, "--dtype", "bfloat16", *steps)),
+            *_vllm_parts([name], given),
         ]
-    parts += _vllm_parts(list(reversed(given.models)), given)
-    small = ("--model", given.models[0], *device, "--documents", str(given.documents))
-    return [*parts, Part(f"scoring-{given.models[0]}-float32", "scoring", small, 120)]
+        if name == given.models[0]:  # the smaller one: what must be equal is, in single precision
+            parts.append(Part(f"scoring-{name}-float32", "scoring", asked, 120))
+    return parts
 
 
-def _sides() -> tuple[str, ...]:
-    trl = ("trl-padded", "trl-packing") if importlib.util.find_spec("trl") else ()
-    return ("ours", "trainer-padded", *trl)
+def _tuning_parts(name: str, arguments: tuple[str, ...]) -> list[Part]:
+    """Return the part against Trainer, and one against TRL where it is installed: one that fails leaves the other."""
+    parts = [Part(f"tuning-{name}", "finetune", (*arguments, "--sides", "ours", "trainer-padded"), 200)]
+    if importlib.util.find_spec("trl"):
+        sides = ("--sides", "ours", "trl-padded", "trl-packing")
+        parts.append(Part(f"tuning-{name}-trl", "finetune", (*arguments, *sides), 200))
+    return parts
 
 
 def _vllm_parts(names: list[str], given: argparse.Namespace) -> list[Part]:
@@ -254,7 +235,7 @@ def _versions() -> dict[str, str]:
 
 
 def _run(part: Part, seconds: float, scratch: Path) -> tuple[dict[str, Any], str]:
-    """Run one part in a process group of its own; return its JSON, or why there is none."""
+    """Run one part in a process group of its own; return its JSON (what there is of it), or why there is none."""
     if seconds < LEAST_SECONDS:
         return {}, "no time left (--minutes)"
     out = scratch / f"{part.name}.json"
@@ -266,17 +247,20 @@ def _run(part: Part, seconds: float, scratch: Path) -> tuple[dict[str, Any], str
         )
         try:
             code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return {}, f"stopped after {seconds:.0f} s"
+        except subprocess.TimeoutExpired:  # the scoring of the tasks so far is in the file
+            code = None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what it has started as well
             process.wait()
         log.seek(0)
         said = log.read().strip().splitlines()
+    if code is None and not out.is_file():
+        return {}, f"stopped after {seconds:.0f} s"
     if not out.is_file():
         return {}, f"ended with {code}: {said[-1] if said else 'no output'}"
-    return json.loads(out.read_text()), ""
+    ended = {"stopped_after_seconds": round(seconds, 1)} if code is None else {"missed_a_bar": bool(code)}
+    return json.loads(out.read_text()) | ended, ""
 
 
 def _vllm(given: argparse.Namespace) -> int:
@@ -344,7 +328,7 @@ def _tuning_row(part: dict[str, Any], known: dict[str, Any]) -> str:
         f"{side} {ratio:.2f}x ({shares[side]:.1%} of peak)" for side, ratio in part["speed_ratios"].items()
     )
     what = f"useful tokens per second, {part['model']} shape, {part['dtype']}"
-    return f"| {what} | Trainer, TRL | {peers}; ours {shares['ours']:.1%} of peak |"
+    return f"| {what} | transformers and TRL | {peers}; ours {shares['ours']:.1%} of peak |"
 
 
 def _vllm_rows(part: dict[str, Any], scoring: dict[str, Any] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 import time
@@ -30,10 +31,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
     logging.disable(logging.WARNING)
     rows = _read_rows(given.rows)
-    made = model(given.model, device=given.device)
     on_cpu = given.device == "cpu"
+    side = {"ours": _ours, "trainer-padded": _trainer}.get(given.side, _trl)
+    if not on_cpu:
+        _warm_up(side, rows, given)
+    made = model(given.model, device=given.device)
     with tempfile.TemporaryDirectory() as work:
-        start = {"ours": _ours, "trainer-padded": _trainer}.get(given.side, _trl)(made, rows, Path(work), given)
+        start = side(made, rows, Path(work), given)
         clock: Callable[[], float] = time.process_time if on_cpu else time.perf_counter
         started = clock()
         history = start()
@@ -55,6 +59,21 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         found["trl"] = version("trl")
     share = None if on_cpu else _utilisation(made.config, rows, seconds)
     return found | ({} if share is None else {"model_flop_utilisation": share})
+
+
+def _warm_up(side: Callable[..., Callable[[], Any]], rows: list[TokenisedRow], given: argparse.Namespace) -> None:
+    """Train another model for two steps: an accelerator loads and chooses its kernels at their first use."""
+    import argparse
+
+    import torch
+
+    steps = min(2, given.steps)
+    with tempfile.TemporaryDirectory() as work:
+        few = argparse.Namespace(**vars(given) | {"steps": steps})
+        side(model(given.model, device=given.device), rows[: steps * given.batch], Path(work), few)()
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def measure_bound(given: argparse.Namespace) -> dict[str, Any]:

@@ -44,21 +44,25 @@ def main() -> int:
     rows = []
     if given.device != "cpu":  # kernels are compiled and libraries set up at first use
         _task(given, made, tokens, requests(given.tasks[0], given.documents), prefixes)
+    found: dict[str, Any] = {}
     for task in given.tasks:
         row = _task(given, made, tokens, requests(task, given.documents), prefixes)
         rows.append({"task": task} | row)
         print(_line(rows[-1]), flush=True)
-    found = {
-        "model": given.model,
-        "dtype": given.dtype,
-        "documents_per_task": given.documents,
-        "clock": "wall" if given.device != "cpu" else "cpu",
-        **machine(given.device),
-        "tasks": rows,
-        **_summary(rows),
-    }
-    out = given.out or RESULTS / f"scoring-{given.model}-{given.device}.json"
-    out.write_text(json.dumps(found, indent=1) + "\n")
+        found = {
+            "model": given.model,
+            "dtype": given.dtype,
+            "documents_per_task": given.documents,
+            "clock": "wall" if given.device != "cpu" else "cpu",
+            **machine(given.device),
+            "tasks": rows,
+            **_summary(rows),
+        }
+        if given.out:  # whoever stops this has the tasks so far
+            given.out.write_text(json.dumps(found, indent=1) + "\n")
+    if not given.out:
+        where = RESULTS / f"scoring-{given.model}-{given.device}.json"
+        where.write_text(json.dumps(found, indent=1) + "\n")
     return _verdict(found, given)
 
 
@@ -71,7 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--batch-sizes", nargs="+", default=[str(b) for b in BATCHES], help="of hf")
-    parser.add_argument("--out", type=Path, help="write the JSON here")
+    parser.add_argument("--out", type=Path, help="write the JSON here, after every task")
     return parser.parse_args()
 
 

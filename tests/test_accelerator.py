@@ -57,6 +57,9 @@ def test_a_part_that_fails_or_takes_too_long_is_named_and_leaves_nothing_behind(
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "broken.py").write_text("raise SystemExit('no such kernel')\n")
+    (package / "partial.py").write_text(
+        "import pathlib, sys, time\npathlib.Path(sys.argv[-1]).write_text('{\"tasks\": 1}')\ntime.sleep(60)\n"
+    )
     (package / "slow.py").write_text(
         "import subprocess, sys\n"
         "child = 'import time, pathlib; time.sleep(3); pathlib.Path(\"late\").touch()'\n"
@@ -67,6 +70,8 @@ def test_a_part_that_fails_or_takes_too_long_is_named_and_leaves_nothing_behind(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert accelerator._run(Part("a", "broken", (), 60), 60, tmp_path) == ({}, "ended with 1: no such kernel")
     assert accelerator._run(Part("b", "slow", (), 1), 1, tmp_path) == ({}, "stopped after 1 s")
+    partial = accelerator._run(Part("d", "partial", (), 5), 5, tmp_path)
+    assert partial == ({"tasks": 1, "stopped_after_seconds": 5}, "")
     assert accelerator._run(Part("c", "slow", (), 60), 0.1, tmp_path)[1].startswith("no time left")
     time.sleep(3)
     assert not (tmp_path / "late").exists()
