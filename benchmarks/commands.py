@@ -2,14 +2,15 @@
 
 There are two comparisons. Both measure the CPU time of a command and its child processes, and each command runs once.
 
-The first compares ``lm_eval --model hf`` (at the better batch size of 1 and 8) with ``lm_eval --model overtrain_perturb`` and the
-same weights (``gamma=0``). The tasks are the ten benchmarks, 5-shot, with a random model of a published shape. Our command runs
-twice: with an empty cache, so that scores are first compared with lm-eval's, and then again, when the outcome is stored. The
-start of a command (imports, task index, pip's list) has a larger share with fewer requests, so several numbers of requests
-are measured.
+The first compares ``lm_eval --model hf`` (at the better batch size of 1 and 8) with ``lm_eval --model overtrain_perturb``
+and the same weights (``gamma=0``). The tasks are the ten benchmarks, 5-shot, with a random model of a published shape. Our
+command runs twice: with an empty cache, so that scores are first compared with lm-eval's, and then again, when the outcome
+is stored. The start of a command (imports, task index, pip's list) has a larger share with fewer requests, so several
+numbers of requests are measured.
 
 The second compares a study, with the cells of the demo at its smallest budgets and without pre-training, with a loop of one
-``lm_eval`` command per cell. A few commands of each kind of cell are timed, and their mean is used for all cells of the kind.
+``lm_eval`` command per cell. A few commands of each kind of cell are timed, and their mean is used for all cells of the
+kind.
 
 Every timed command must report the same metrics as the other side. Writes ``benchmarks/results/commands-<model>-cpu.json``.
 """

@@ -1,14 +1,14 @@
 """``python -m benchmarks.copies``: the cost of each further perturbed copy of a checkpoint, in a study and with ``lm_eval``.
 
-The model is random, has a published shape, and is saved to disk. The tasks are four of the benchmarks, 5-shot (with made-up text
-if there are no real rows). In a study, a further copy costs (CPU time of ``overtrain sweep`` with K copies - CPU time with one
-copy) / (K - 1). This is compared with whole runs of stock ``lm_eval --model overtrain_perturb``, one copy per run: with
-``scoring=plain`` at the better batch size of 1 and 8, and with the default scoring. All runs are separate processes and take
-turns. CPU time includes child processes. Each run is compared with the study's cell of the same ``cell_id``: the log-likelihood
-of every document, and accuracies.
+The model is random, has a published shape, and is saved to disk. The tasks are four of the benchmarks, 5-shot (with made-up
+text if there are no real rows). In a study, a further copy costs (CPU time of ``overtrain sweep`` with K copies - CPU time
+with one copy) / (K - 1). This is compared with whole runs of stock ``lm_eval --model overtrain_perturb``, one copy per run:
+with ``scoring=plain`` at the better batch size of 1 and 8, and with the default scoring. All runs are separate processes
+and take turns. CPU time includes child processes. Each run is compared with the study's cell of the same ``cell_id``: the
+log-likelihood of every document, and accuracies.
 
-The start of a run has a larger share with fewer documents, so the ratio falls with the number of documents. ``--documents`` takes
-several numbers; the bar applies to the first. Writes ``benchmarks/results/copies-<model>-cpu.json``.
+The start of a run has a larger share with fewer documents, so the ratio falls with the number of documents. ``--documents``
+takes several numbers; the bar applies to the first. Writes ``benchmarks/results/copies-<model>-cpu.json``.
 """
 
 from __future__ import annotations
