@@ -28,7 +28,7 @@ def read_recipe(path: str | Path) -> tuple[Modification, ...]:
     path of a data file is looked for beside the recipe file first.
 
     Raises:
-        ConfigError: there is no such file, or it has errors (all are named, each with its line): no list, an unknown modification
+        ConfigError: there is no such file, or it has errors, each named with its line: no list, an unknown modification
             or field (with the closest match), a key given twice, a value of the wrong type or out of its range.
     """
     file = Path(path).expanduser()
