@@ -1,16 +1,17 @@
 """``python -m benchmarks.accelerator``: the table of speeds on an accelerator, in under eight minutes.
 
-Models are random weights of the 30M and 1B shapes. Scoring the ten benchmarks, 5-shot, stands against lm-eval's ``hf`` at its
-best batch size, and against vLLM by lm-eval where vLLM is installed; its engine is started before the clock. Fine-tuning
-stands against Trainer, and against TRL where it is installed, as useful tokens per second and as share of the device's peak
-FLOP/s. The peak is the data sheet's where the device is listed (`benchmarks.finetune_sides.PEAKS`); beside it stands what the
-largest of a few bare bfloat16 matrix products reached. Times are wall time.
+Models have random weights in the 30M and 1B shapes. Scoring the ten benchmarks, 5-shot, is compared with lm-eval's ``hf``
+at its best batch size, and with vLLM in lm-eval if vLLM is installed; the start of its engine is not counted. Fine-tuning
+is compared with Trainer, and with TRL if it is installed, in useful tokens per second and as a share of the device's peak
+FLOP/s. The peak is the data sheet's if the device is listed (`benchmarks.finetune_sides.PEAKS`). The result also has the
+largest rate that a few bare bfloat16 matrix products reached. Times are wall times.
 
-The machine needs torch >= 2.11 with CUDA, transformers and accelerate. ``--wheels DIR`` takes everything else from wheels in a
-folder (no torch among them): they are installed without dependencies into a scratch folder, before the machine's own packages.
-Each part is a process of its own with a limit. A part that fails or finds no time left is named with its reason, and the others
-stay. Writes ``benchmarks/results/accelerator.json``. Exits with 1 where a part failed, with 2 without an accelerator or a
-needed package. ``--tiny --device cpu`` runs the whole path on a quiet CPU core within a minute; its figures mean nothing.
+The machine needs torch >= 2.11 with CUDA, transformers and accelerate. With ``--wheels DIR``, all other packages come from
+wheels in a folder (without torch): they are installed without dependencies into a scratch folder, which precedes the
+machine's own packages. Each part runs in its own process with a time limit. If a part fails or has no time left, its reason
+is recorded, and the other parts stay. Writes ``benchmarks/results/accelerator.json``. Exits with 1 if a part failed, and
+with 2 if there is no accelerator or a needed package is missing. ``--tiny --device cpu`` runs all parts on a quiet CPU core
+within a minute; its figures have no meaning.
 """
 
 from __future__ import annotations

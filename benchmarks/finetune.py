@@ -1,18 +1,20 @@
-"""``python -m benchmarks.finetune``: useful tokens per second of fine-tuning, and its peak memory, beside three peers.
+"""``python -m benchmarks.finetune``: useful tokens per second of fine-tuning and peak memory, compared with three peers.
 
-A random model of a published shape on real instruction rows (made-up ones of like lengths where there are none). Four sides
-take turns, each in a fresh process: ours; transformers' ``Trainer`` on padded batches; TRL's ``SFTTrainer`` on padded
-batches; TRL's packing (``bfd``). All train all weights on the same rows and targets with the same optimiser, precision,
-rows per optimiser step and number of steps, from the tokens on. A useful token is one of a row, not of padding; CPU time on
-a CPU, wall time on an accelerator. Padded peers run 16 rows per forward (``--peer-rows``); at 8, the default of both libraries,
-they pad less and take less memory: the harder comparison. Packing runs one packed row of 1,024 tokens. Everything else is
-at the peers' defaults, but for TRL's recomputation of activations, which is off.
+The model is random and has a published shape. The rows are real instruction rows (or made-up rows of similar lengths). Four
+sides take turns, each in a new process: ours; transformers' ``Trainer`` on padded batches; TRL's ``SFTTrainer`` on padded
+batches; and TRL's packing (``bfd``). All sides start from the same tokens. They train all weights on the same rows and
+targets, with the same optimiser, precision, rows per optimiser step and number of steps. A useful token is a token of a
+row, not padding. Time is CPU time on a CPU and wall time on an accelerator.
 
-Beside them: the share of the bound, which is the time of the bare matrix products and attention calls, forward and backward,
-that our side needs. On an accelerator also model FLOP utilisation: the arithmetic of the layers for every useful token, of
-the output layer for every target, and of attention, over the time and the device's peak. TRL may live in an environment of
-its own: ``--trl-python``. Writes ``benchmarks/results/finetune-<model>-<device>.json`` or ``--out``; exits with 1 where a
-bar is missed.
+Padded peers run 16 rows per forward (``--peer-rows``). With 8 rows, the default of both libraries, they have less padding
+and need less memory, which is a harder comparison. Packing runs one packed row of 1,024 tokens. All other settings are the
+peers' defaults, except that TRL's recomputation of activations is off.
+
+The result also has the share of the bound: the time of the bare matrix products and attention calls, forward and backward,
+that our side needs. On an accelerator, it also has the model FLOP utilisation: the arithmetic of the layers for every
+useful token, of the output layer for every target, and of attention, divided by the time and the device's peak. TRL may
+have its own environment: ``--trl-python``. Writes ``benchmarks/results/finetune-<model>-<device>.json`` or ``--out``; exits
+with 1 if a bar is missed.
 """
 
 from __future__ import annotations

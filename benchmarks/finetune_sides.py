@@ -1,4 +1,4 @@
-"""The sides that `benchmarks.finetune` compares, each run in a process of its own, and the bound of ours."""
+"""The sides that `benchmarks.finetune` compares, each run in its own process, and the bound for our side."""
 
 from __future__ import annotations
 

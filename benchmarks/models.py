@@ -1,4 +1,4 @@
-"""Models and requests of the speed benchmarks: published shapes with random weights, real rows where there are some."""
+"""Models and requests of the speed benchmarks: random weights in published shapes, and real rows if there are any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of lm-eval's own model class, checked before anything is loaded: lm-eval ignores or trips over wrong ones."""
+"""Checks arguments of lm-eval's own model class before anything is loaded; lm-eval ignores wrong ones or fails late."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["DEVICES", "check_device", "check_host_arguments"]
 
 DEVICES = "cpu, cuda, cuda:N, mps"
-"""What a device is called, for messages."""
+"""Names of devices, for messages."""
+
+_DEFAULT_DEVICE = "cuda:0"
+"""What lm-eval's command line gives where a user gives no device."""
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps(:0)?|(npu|xpu|hpu):\d+")
 _TYPES = {"bool": bool, "int": int, "float": float, "None": None}
@@ -25,11 +28,11 @@ _BACKENDS = ("default", "causal", "seq2seq")
 
 
 def check_host_arguments(given: Mapping[str, Any], host: type) -> dict[str, Any]:
-    """Return the arguments for lm-eval's model class, those of simple types as these types.
+    """Return the arguments for lm-eval's model class; values of simple types are converted to these types.
 
     Args:
         given: keyword arguments for ``host``.
-        host: lm-eval's model class, whose annotations say the types.
+        host: lm-eval's model class, whose annotations give the types.
 
     Raises:
         ConfigError: a value of the wrong type or out of its range; lm-eval would fail with a traceback, or ignore it.
@@ -69,6 +72,8 @@ def check_device(device: str, *, here: bool = True) -> None:
 
     kind, _, number = str(device).partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else None
+    if count == 0 and str(device) == _DEFAULT_DEVICE:
+        return  # nobody asked for it: lm-eval's model then takes the CPU, and says so
     if count is not None and count <= int(number or 0):
         there = f"only {count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that torch can use"
         raise ConfigError(f"device={device!r}: this machine has {there}; give device=cpu, or run it elsewhere")

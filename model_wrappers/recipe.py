@@ -29,7 +29,7 @@ def read_recipe(path: str | Path) -> tuple[Modification, ...]:
     path of a data file is looked for beside the recipe file first.
 
     Raises:
-        ConfigError: no such file, or everything that is wrong in it, each with its line: no list, an unknown modification
+        ConfigError: there is no such file, or it has errors, each named with its line: no list, an unknown modification
             or field (with the closest match), a key given twice, a value of the wrong type or out of its range.
     """
     file = Path(path).expanduser()
@@ -53,7 +53,7 @@ def _items(reader: NodeReader, root: yaml.Node | None, file: Path) -> list[yaml.
 
 
 def _step(reader: NodeReader, node: yaml.Node, file: Path) -> Modification | None:
-    """Return one modification; of a wrong one, which is noted, None."""
+    """Return one modification; None if it has errors, which the reader has collected."""
     if isinstance(node, yaml.ScalarNode) and not is_null(node):
         name, fields = str(node.value), None
     elif isinstance(node, yaml.MappingNode) and len(node.value) == 1:

@@ -1,4 +1,4 @@
-"""YAML nodes become plain values; every mistake is collected with its line."""
+"""Turns YAML nodes into plain values, and collects every mistake with its line."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def parse_yaml(file: Path, levels: str) -> yaml.Node | None:
     """Return a YAML file's tree of nodes, each of which knows its file and line; None for an empty file.
 
     Args:
-        file: to be read.
-        levels: what a file of this kind needs of nesting, for the message.
+        file: the file to read.
+        levels: how deep a file of this kind is nested, for the message.
 
     Raises:
         ConfigError: the file cannot be read, is not UTF-8 or not YAML, or is nested too deeply.
@@ -44,19 +44,19 @@ def parse_yaml(file: Path, levels: str) -> yaml.Node | None:
 
 
 class NodeReader:
-    """Turns nodes into values and collects what is wrong with them, so that a user sees all errors at once."""
+    """Turns nodes into values and collects their errors, so that a user sees all errors at once."""
 
     def __init__(self) -> None:
         self.problems: list[tuple[str, int, str]] = []
 
     def problem(self, node: yaml.Node, message: str) -> None:
-        """Note ``message`` at the line where ``node`` starts; the same message at the same line counts once."""
+        """Collect ``message`` with the line where ``node`` starts; equal messages for one line count once."""
         found = (str(node.start_mark.name), node.start_mark.line + 1, message)
         if found not in self.problems:
             self.problems.append(found)
 
     def finish(self, file: Path) -> None:
-        """Raise everything that was noted.
+        """Raise an error with all collected messages.
 
         Raises:
             ConfigError: there are problems; the message has one line for each, sorted by file and line.
@@ -74,13 +74,13 @@ class NodeReader:
     def mapping(
         self, node: yaml.Node, what: str, allowed: Collection[str] | None = None, required: Collection[str] = ()
     ) -> dict[str, yaml.Node]:
-        """Return key -> value node, in the file's order; unknown, repeated and missing keys are noted.
+        """Return key -> value node, in the file's order. Unknown, repeated and missing keys are collected as errors.
 
         Args:
-            node: must be a mapping.
-            what: how a message calls it.
-            allowed: the keys that there are; None for any.
-            required: the keys that must be there.
+            node: the node, which must be a mapping.
+            what: name of the mapping in messages.
+            allowed: the allowed keys; None for any.
+            required: the keys that must be present.
         """
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{what}: must be a mapping (key: value), not {shown(node)}")
@@ -105,7 +105,7 @@ class NodeReader:
         return found
 
     def items(self, node: yaml.Node, what: str) -> list[yaml.Node]:
-        """Return the items of a list with at least one."""
+        """Return the items of a list, which must have at least one item."""
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             self.problem(node, f"{what}: must be a list with at least one item, not {shown(node)}")
             return []

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["attending", "heads_for_queries", "not_done"]
+__all__ = ["attending", "heads_for_queries", "unsupported"]
 
 _NEUTRAL = frozenset({"position_ids", "is_causal", "use_cache", "cache_position", "output_attentions", "head_mask"})
 """Keyword arguments of transformers' attention interface that change nothing where attention is causal."""
@@ -37,7 +37,7 @@ def attending(model: Any, name: str, attend: Callable[..., Any]) -> Iterator[Non
         model.config._attn_implementation = before
 
 
-def not_done(module: torch.nn.Module, mask: torch.Tensor | None, more: Mapping[str, Any], *known: str) -> str | None:
+def unsupported(module: torch.nn.Module, mask: torch.Tensor | None, more: Mapping[str, Any], *known: str) -> str | None:
     """Return, as a sentence, what a model asks of its attention beyond plain causal attention; None if nothing.
 
     Args:

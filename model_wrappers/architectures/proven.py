@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PROVEN", "output_layer", "why_not"]
+__all__ = ["PROVEN", "output_layer", "why_unproven"]
 
 PROVEN = frozenset(
     {
@@ -52,7 +52,7 @@ _PLAIN_ROPE = {"default", "linear", "llama3", "proportional"}
 """Rotary scalings whose angles depend only on the position. ``dynamic``, ``longrope`` and ``yarn`` may depend on the length."""
 
 
-def why_not(model: Any) -> str | None:
+def why_unproven(model: Any) -> str | None:
     """Return why ``model`` must be scored by lm-eval's own path; None if scoring by prefixes is proven for it."""
     config = getattr(model, "config", None)
     kind = str(getattr(config, "model_type", None))
@@ -87,7 +87,7 @@ def output_layer(model: Any) -> torch.nn.Linear | None:
     """
     import torch
 
-    if why_not(model) is not None:
+    if why_unproven(model) is not None:
         return None
     layer: Any = model.get_output_embeddings()
     # a subclass (quantised, with adapters) or a hook may change the product

@@ -1,4 +1,4 @@
-"""What an exception of a library that loads a checkpoint means to a user: one message that names the value and a remedy."""
+"""Turns exceptions of libraries that load a checkpoint into one clear message, with the wrong value and a remedy."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _REMEDIES = {
 
 @contextlib.contextmanager
 def loading(what: str, checkpoint: Checkpoint, arguments: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Turn what transformers, torch or another library raises inside the block into one `OvertrainError`.
+    """Turn an exception of transformers, torch or another library inside the block into one `OvertrainError`.
 
-    Put only the library's own loading inside: an exception there is about a file or an argument. Errors of this package
-    pass unchanged, and so does a lack of memory.
+    The block should contain only the library's own loading, whose exceptions are about a file or an argument. Errors of this
+    package and out-of-memory errors pass unchanged.
 
     Args:
-        what: is loaded: ``configuration``, ``tokenizer`` or ``weights``.
-        checkpoint: that is loaded.
-        arguments: of the user that reach the library.
+        what: the part that is loaded: ``configuration``, ``tokenizer`` or ``weights``.
+        checkpoint: the checkpoint that is loaded.
+        arguments: arguments of the user that are passed to the library.
     """
     import torch
 
@@ -57,10 +57,10 @@ def loading(what: str, checkpoint: Checkpoint, arguments: Mapping[str, Any] | No
 def load_error(
     error: Exception, checkpoint: Checkpoint, what: str = "weights", arguments: Mapping[str, Any] | None = None
 ) -> OvertrainError:
-    """Return what an exception of ``from_pretrained`` means to a user.
+    """Return a clear error for an exception of ``from_pretrained``.
 
-    ``.bin`` files are read with ``weights_only=True``, so a pickle that holds anything but tensors is refused before
-    any of it runs; torch's message then recommends to allow it, which this one does not.
+    ``.bin`` files are read with ``weights_only=True``, so a pickle with other contents than tensors is refused before any
+    of its code runs. torch's message recommends to allow such a pickle; our message does not.
     """
     place, text = checkpoint.place(), str(error)
     given = dict(arguments or {}) | dict(checkpoint.overrides)
@@ -102,7 +102,7 @@ def load_error(
 
 
 def _of_an_argument(error: Exception, given: Mapping[str, Any]) -> ConfigError | None:
-    """Return the message about the argument that an error is about, None if it names none."""
+    """Return a message about the argument that caused the error; None if the error names no argument."""
     text = str(error)
     for name, value in given.items():
         if isinstance(error, TypeError) and f"unexpected keyword argument {name!r}" in text:
@@ -122,7 +122,7 @@ def _of_an_argument(error: Exception, given: Mapping[str, Any]) -> ConfigError |
 
 
 def _is_about(error: Exception, name: str) -> bool:
-    """Tell whether a missing package is one that an argument needs."""
+    """Return whether an error is about a package that the argument needs."""
     needs = {
         **dict.fromkeys(("load_in_4bit", "load_in_8bit"), ("bitsandbytes", "No GPU")),
         "attn_implementation": ("FlashAttention", "flash_attn", "flash-attn"),
@@ -134,7 +134,7 @@ def _is_about(error: Exception, name: str) -> bool:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Tell whether an error comes from reading a weight file: from safetensors, or from inside ``torch.load``."""
+    """Return whether an error comes from reading a weight file, in safetensors or in ``torch.load``."""
     from safetensors import SafetensorError
 
     if isinstance(error, (SafetensorError, EOFError)):

@@ -93,7 +93,7 @@ class Gaussian(Modification):
 
     def check(self) -> None:
         if self.gamma < 0:
-            raise ConfigError(f"gamma={self.gamma}: must be 0 or more; the paper's figures use 0.01 to 0.1")
+            raise ConfigError(f"gamma={self.gamma}: must be 0 or more; 0 leaves the weights as they are")
 
     @classmethod
     def shared(cls) -> Draws:

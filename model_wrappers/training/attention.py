@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_wrappers.architectures.attention import attending, heads_for_queries, not_done
-from model_wrappers.architectures.proven import why_not
+from model_wrappers.architectures.attention import attending, heads_for_queries, unsupported
+from model_wrappers.architectures.proven import why_unproven
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def can_attend_by_rows(model: Any, longest: int) -> bool:
         longest: tokens of the longest row. A shorter sliding window would be more than plain causal attention.
     """
     window = getattr(model.config, "sliding_window", None)
-    return model.device.type == "cpu" and why_not(model) is None and (window is None or window >= longest)
+    return model.device.type == "cpu" and why_unproven(model) is None and (window is None or window >= longest)
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
         ValueError: the borders of rows are missing, or the model asks for more than plain causal attention.
     """
     ends = more.get(ROW_ENDS)
-    wanted = not_done(module, attention_mask, more, ROW_ENDS)
+    wanted = unsupported(module, attention_mask, more, ROW_ENDS)
     if wanted or ends is None:
         raise ValueError(wanted or f"{type(module).__name__} does not hand {ROW_ENDS} to its attention")
     lengths = ends.diff().tolist()

@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from model_wrappers.compat import instance
 from model_wrappers.lm import PerturbedLM
 from model_wrappers.scoring import attention, engine, proofs
-from model_wrappers.scoring.score import Plan, budget, score
+from model_wrappers.scoring.score import ScoringPlan, budget, score
 from model_wrappers.scoring.tokens import Request
 
 pytestmark = pytest.mark.gpu
@@ -87,7 +87,7 @@ def test_a_compile_error_ends_on_lm_evals_path(cuda, make_model, monkeypatch, ca
 
 
 def test_a_pass_takes_no_more_memory_than_the_estimate_leaves(cuda):
-    """The budget is what half of the free memory holds; the other half is the reserve for masks, logits and the allocator."""
+    """Passes get half of the free memory and masks a quarter; a quarter is the reserve for logits and the allocator."""
     from transformers import OlmoConfig, OlmoForCausalLM
 
     config = OlmoConfig(
@@ -101,9 +101,9 @@ def test_a_pass_takes_no_more_memory_than_the_estimate_leaves(cuda):
     requests = [Request(rng.integers(2, 50_000, 1024).astype(np.int32), 8) for _ in range(-(-size // 1023))]
     before = torch.cuda.memory_allocated(cuda)
     torch.cuda.reset_peak_memory_stats(cuda)
-    plan = Plan(requests, 1024)
+    plan = ScoringPlan(requests, 1024)
     assert len(max(plan.rows(size), key=lambda row: len(row.tokens)).tokens) > 0.9 * min(size, 1023 * len(requests))
     score(model, plan, cuda, size)
     taken = torch.cuda.max_memory_allocated(cuda) - before
-    assert taken < free, f"{taken / 1e9:.1f} GB of {free / 1e9:.1f} GB for {size} tokens"
+    assert taken < 0.9 * free, f"{taken / 1e9:.1f} GB of {free / 1e9:.1f} GB for {size} tokens"
     assert taken > 0

@@ -42,7 +42,7 @@ def test_blocks_and_flex_attention_are_the_dense_attention(row, window, monkeypa
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, len(row.tokens), 16, generator=generator) for heads in (4, 2, 2))
     expected = dense(row, query, key, value, window)
-    now = attention._Attended(row, torch.device("cpu"))
+    now = attention._RowInModel(row, torch.device("cpu"))
     held = attention._current.set(now)
     try:
         blocks, _ = attention._attend(torch.nn.Identity(), query, key, value, None, scaling=0.3, sliding_window=window)
@@ -55,7 +55,7 @@ def test_blocks_and_flex_attention_are_the_dense_attention(row, window, monkeypa
 @pytest.mark.parametrize("more", [{"softcap": 50.0}, {"s_aux": torch.zeros(4)}, {"dropout": 0.1}])
 def test_what_it_does_not_do_is_refused(row, more):
     states = torch.randn(1, 4, len(row.tokens), 16)
-    held = attention._current.set(attention._Attended(row, torch.device("cpu")))
+    held = attention._current.set(attention._RowInModel(row, torch.device("cpu")))
     try:
         with pytest.raises(Unproven):
             attention._attend(torch.nn.Identity(), states, states, states, None, **more)

@@ -152,6 +152,19 @@ def test_too_little_memory_halves_the_rows(make_model, monkeypatch, caplog):
     assert "tokens per forward pass from now on" in caplog.text
 
 
+def test_on_an_accelerator_half_of_the_memory_is_for_passes_and_a_quarter_for_their_mask(make_model, monkeypatch):
+    """FlexAttention's mask is made over all pairs of tokens: with a small model, that is what the memory limits."""
+    model = lm(make_model("olmo")).model
+    sizes = {}
+    for free in (10**6, 10**9, 24 * 10**9, 10**13):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, free))
+        sizes[free] = score.budget(model, torch.device("cuda"), 1024)
+    assert [*sizes.values()] == sorted(sizes.values())
+    assert sizes[10**6] == 1024  # a context at least
+    assert all(10 * size**2 < free / 4 for free, size in sizes.items() if size > 1024)
+    assert sizes[24 * 10**9] > 16_384
+
+
 def test_another_error_is_not_taken_for_too_little_memory(make_model, monkeypatch):
     from model_wrappers.scoring import forward
 
