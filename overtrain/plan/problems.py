@@ -11,8 +11,8 @@ from model_wrappers.errors import OvertrainError, close_match
 from model_wrappers.identity import digest
 from overtrain.plan.located import checkpoint_of
 from overtrain.plan.tasks import task_manager, unknown_task
-from overtrain.results.metrics import TRAINING
 from overtrain.study.checks import own_tasks
+from overtrain.study.settings import TRAINING
 from overtrain.study.study import BASE
 from overtrain_tasks.alpaca_eval import TASK
 

@@ -13,6 +13,7 @@ from overtrain_tasks.alpaca_eval import TASK
 __all__ = [
     "LADDER_TEXT",
     "SELECTIONS",
+    "TRAINING",
     "CellResources",
     "Evaluation",
     "JudgeSettings",
@@ -20,6 +21,9 @@ __all__ = [
     "ReferenceChoice",
     "Selection",
 ]
+
+TRAINING = "training"
+"""Task name of what training and modifications measure of themselves."""
 
 LADDER_TEXT = "ladder"
 """``text_file`` of a study with a ladder: the documents that the ladder's text holds out."""
@@ -98,7 +102,7 @@ class Selection(FileSection):
     example: ClassVar[str] = "select: {task: training, metric: validation_loss}\n"
 
     metric: str = key(doc="a metric of the task; the lowest or highest value wins, as the metric says")
-    task: str = key("training", doc="one of the study's tasks, or `training` for the metrics of the training itself")
+    task: str = key(TRAINING, doc="one of the study's tasks, or `training` for the metrics of the training itself")
     how: Literal["metric", "cross_fit", "reported"] = "metric"
 
     def describe(self) -> dict[str, Any]:
