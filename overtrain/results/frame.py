@@ -58,7 +58,7 @@ _LABELS = (
 
 
 def load_study(path: str | Path) -> StudyRecord:
-    """Return what the study said of itself when it was last swept.
+    """Return the study's record from the last sweep.
 
     Raises:
         StoreError: there is no study in this folder, or its ``study.json`` is damaged or of a newer version.
@@ -73,7 +73,7 @@ def load_study(path: str | Path) -> StudyRecord:
 
 
 def load_judged(path: str | Path) -> JudgedRecord | None:
-    """Return the judge, the references and the win rates of a study; None where nothing was judged.
+    """Return the judge, the references and the win rates of a study; None if nothing was judged.
 
     Raises:
         StoreError: there is no study in this folder, or one of its files is not what was written.
@@ -136,7 +136,7 @@ def load_runs(path: str | Path) -> pd.DataFrame:
 
 
 def _worst(row: MetricRow) -> float | None:
-    """Return the value of a cell that diverged; None where neither direction is better, as for a distance."""
+    """Return the value of a diverged cell; None if neither direction is better, as for a distance."""
     if row.higher_is_better is None:
         return None
     return -math.inf if row.higher_is_better else math.inf
@@ -228,7 +228,7 @@ _Known = dict[tuple[str, str, str | None], bool | None]
 
 
 def _known_metrics(cells: Sequence[CellRecord], measured: Sequence[Sequence[MetricRow]]) -> _Known:
-    """Return what finished cells measured."""
+    """Return the metrics that finished cells measured."""
     known: _Known = {}
     for cell, rows in zip(cells, measured, strict=True):
         for row in rows:

@@ -1,4 +1,4 @@
-"""From lm-eval's results to what a cell keeps: tidy rows of metrics, and one number per document."""
+"""Turns lm-eval's results into a cell's results: tidy rows of metrics, and one number per document."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def document_columns(
 
 
 def _score(name: str, value: Any, *, mean: bool) -> tuple[float, float] | None:
-    """Return a document's value and weight, or None where the metric has none."""
+    """Return a document's value and weight; None if the metric has none."""
     if name in _RATIOS and isinstance(value, list | tuple) and len(value) == 2:
         loglikelihood, units = float(value[0]), float(value[1])
         return -loglikelihood * _RATIOS[name] / units, units

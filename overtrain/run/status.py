@@ -1,4 +1,4 @@
-"""How far a study is, from its folder alone: what the live table shows."""
+"""The progress of a study, read from its folder alone, for the live table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COUNTS = ("done", "diverged", "failed", "running", "missing")
 
 @dataclass
 class VariantStatus:
-    """Counts of one variant's cells; ``seconds`` are those of the finished ones, in all."""
+    """Counts of one variant's cells; ``seconds`` is the total time of the finished cells."""
 
     variant: str
     done: int = 0
@@ -47,7 +47,7 @@ class VariantStatus:
 
 
 class CellNote(NamedTuple):
-    """A cell's label and what is said of it."""
+    """A cell's label and a note about it."""
 
     label: str
     text: str
@@ -55,7 +55,7 @@ class CellNote(NamedTuple):
 
 @dataclass
 class StudyStatus:
-    """How far a study is.
+    """The progress of a study.
 
     Attributes:
         study: its name.
@@ -85,7 +85,7 @@ class StudyStatus:
 
 
 def status(study: Study | str | Path, runs_dir: str | Path = "runs") -> StudyStatus:
-    """Return how far ``study`` is; reads small files only and disturbs no sweep that is under way.
+    """Return the progress of ``study``. It reads only small files, and does not disturb a running sweep.
 
     Raises:
         ConfigError: the study is wrong.

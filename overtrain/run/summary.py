@@ -54,11 +54,11 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell has a result; to have diverged is one."""
+        """Whether every cell has a result; a diverged cell counts as one."""
         return self.done + len(self.diverged) == self.cells
 
     def sentences(self) -> list[str]:
-        """Return the summary for people, the most important line last."""
+        """Return the summary as lines of text, the most important line last."""
         lines = [f"refused: {text}" for text in self.refused]
         lines += [f"{count} cells cannot be evaluated: {text}" for text, count in self.problems.items()]
         lines += [f"diverged: {text}" for text in self.diverged]
