@@ -65,6 +65,7 @@ def _of_checkpoints(study: Study) -> Iterator[tuple[str, str]]:
         checkpoint = checkpoint_of(point)
         try:
             checkpoint.verify()
+            checkpoint.config()
             sample = digest(sorted(sample_of(path) for path in checkpoint.weight_paths()))
         except (OvertrainError, OSError) as error:
             yield "checkpoints", f"{point.label}: {error}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from overtrain.common.progress import duration
+from overtrain.common.reasons import grouped, last_line
 from overtrain.plan.expand import expand
 from overtrain.plan.load import load_study
 from overtrain.results.record import StudyRecord
@@ -121,7 +122,7 @@ def _note(found: StudyStatus, row: VariantStatus, cell: Cell, record: CellRecord
         if state.status == "diverged":
             found.diverged[cell.key] = CellNote(cell.label, state.reason)
         if state.status == "failed":
-            found.failed[cell.key] = CellNote(cell.label, (state.reason.strip().splitlines() or [""])[-1])
+            found.failed[cell.key] = CellNote(cell.label, last_line(state.reason))
     elif store.claimed(record.cell_id):
         row.running += 1
         found.running[cell.key] = CellNote(cell.label, str(store.log(record.cell_id)))
@@ -156,9 +157,11 @@ def status_table(found: StudyStatus) -> Table:
 
 def _caption(found: StudyStatus) -> str:
     lines = [f"{found.to_pretrain} runs of the ladder still to pre-train"] if found.to_pretrain else []
-    lines += [f"diverged: {label}: {reason}" for label, reason in list(found.diverged.values())[:5]]
-    lines += [f"failed: {label}: {reason}" for label, reason in list(found.failed.values())[:5]]
-    lines += [f"{count} cells cannot be evaluated: {text}" for text, count in list(found.problems.items())[:5]]
+    lines += grouped("diverged", found.diverged.values())[:5] + grouped("failed", found.failed.values())[:5]
+    lines += [
+        f"{count} cell{'s' * (count > 1)} cannot be evaluated: {text}"
+        for text, count in list(found.problems.items())[:5]
+    ]
     if found.remaining is not None and (found.count("missing") or found.count("running")):
         lines.append(
             f"about {duration(found.remaining)} left at the pace of {max(1, found.count('running'))} at a time"
