@@ -6,14 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from overtrain.results.record import MetricRow
+from overtrain.study.settings import TRAINING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["document_columns", "metric_rows", "split_key", "training_rows"]
-
-TRAINING = "training"
-"""Task name of the rows that training and modification report."""
+__all__ = ["TRAINING", "document_columns", "metric_rows", "split_key", "training_rows"]
 
 _RATIOS = {"bits_per_byte": 1 / math.log(2), "nll_per_token": 1.0}
 """Metrics that are sums over sums, and their unit in nats; a document's value is per its own bytes or tokens."""
