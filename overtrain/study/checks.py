@@ -1,4 +1,4 @@
-"""What one key of a study's file says about another: variants, budgets, tasks and texts that must exist."""
+"""Checks keys of a study's file against each other: variants, budgets, tasks and texts that must exist."""
 
 from __future__ import annotations
 
