@@ -23,6 +23,14 @@ TEXT = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell reports what a test of the marker ``faults`` did; ``benchmarks.reliability`` counts by it."""
+    for item in items:
+        mark = item.get_closest_marker("faults")
+        if mark is not None:
+            item.user_properties.append(("faults", mark.args[0]))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real rows; without it a test skips, in CI it fails."""

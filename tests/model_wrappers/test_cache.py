@@ -38,6 +38,7 @@ def test_an_entry_is_built_once_and_found_again(tmp_path):
     assert not list(tmp_path.glob(".*.work"))
 
 
+@pytest.mark.faults("tuned weights in the cache damaged")
 @pytest.mark.parametrize("name", ["model.safetensors", META])
 @pytest.mark.parametrize("how", ["one byte", "gone", "cut"])
 def test_a_damaged_entry_is_set_aside_and_made_again(tmp_path, caplog, name, how):
@@ -69,6 +70,7 @@ def as_somebody_else():
         os.seteuid(before)
 
 
+@pytest.mark.faults("cache or results cannot be written")
 def test_a_read_only_cache_serves_what_it_holds():
     root = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
     try:
@@ -90,6 +92,7 @@ def test_a_read_only_cache_serves_what_it_holds():
         shutil.rmtree(root)
 
 
+@pytest.mark.faults("cache or results cannot be written")
 def test_a_cache_that_is_a_file_is_a_clear_error(tmp_path):
     (tmp_path / "cache").write_text("")
     with pytest.raises(StoreError, match=r"cannot write under .*cache.*; set OVERTRAIN_CACHE"):
@@ -110,6 +113,7 @@ def test_a_failed_build_leaves_nothing_but_its_work(tmp_path):
     assert (tmp_path / ".b.work" / "state").read_text() == "step 3"
 
 
+@pytest.mark.faults("kill -9 while the weights cache is written")
 def test_what_a_killed_writer_left_is_thrown_away(tmp_path):
     (tmp_path / ".c.tmp").mkdir()
     (tmp_path / ".c.tmp" / "model.safetensors").write_bytes(b"half")
@@ -123,6 +127,7 @@ def test_a_folder_without_its_meta_data_is_no_entry(tmp_path):
     assert WeightsCache(tmp_path).entries() == []
 
 
+@pytest.mark.faults("two writers at once")
 def test_threads_that_ask_at_once_build_once(tmp_path):
     log = []
     threads = [
@@ -135,6 +140,7 @@ def test_threads_that_ask_at_once_build_once(tmp_path):
     assert len(log) == 1
 
 
+@pytest.mark.faults("disk full: a write that fails")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_store_error_with_the_remedy(tmp_path, number):
     def build(folder, work):
@@ -145,6 +151,7 @@ def test_a_full_disk_is_a_store_error_with_the_remedy(tmp_path, number):
     assert WeightsCache(tmp_path).entries() == []
 
 
+@pytest.mark.faults("disk full: a write that fails")
 def test_a_full_disk_told_by_safetensors_is_recognised(tmp_path):
     def build(folder, work):
         raise Exception(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")

@@ -366,6 +366,7 @@ def test_fsdp_on_a_cpu_is_refused(make_model, tmp_path):
         run(make_model("olmo"), tmp_path, fsdp=True)
 
 
+@pytest.mark.faults("kill -9 while a training with resume_every runs")
 def test_a_resumed_training_ends_in_the_same_weights(make_model, tmp_path):
     """Also from a folder whose newest state was cut short by a kill."""
     whole = run(make_model("olmo"), tmp_path / "a", resume_every=1, max_steps=6)

@@ -239,6 +239,7 @@ def test_a_server_that_is_down_at_the_start(study, template):
     assert not (study / "judge" / "scores.json").exists()
 
 
+@pytest.mark.faults("kill -9 while answers are judged")
 def test_a_judge_killed_at_half_loses_no_preference(study, template):
     undisturbed = study.parent / "u"
     undisturbed.mkdir()
@@ -267,6 +268,7 @@ def test_a_judge_killed_at_half_loses_no_preference(study, template):
     assert scores(study) == scores(undisturbed)
 
 
+@pytest.mark.faults("kill -9 while answers are judged")
 def test_a_killed_process_loses_half_a_second(study, template):
     """The client is killed with -9; what it asked half a second before is not asked again."""
 

@@ -52,6 +52,7 @@ def test_what_was_put_is_there_at_once_and_afterwards(tmp_path):
         assert preferences.get(preference_key("a")).first == 0.1 + 0.2
 
 
+@pytest.mark.faults("kill -9 while answers are judged")
 def test_a_killed_process_loses_half_a_second_at_most(tmp_path):
     path = tmp_path / "verdicts.sqlite"
     process = subprocess.Popen([sys.executable, "-c", HANGER, path], stdout=subprocess.PIPE, text=True)
@@ -63,6 +64,7 @@ def test_a_killed_process_loses_half_a_second_at_most(tmp_path):
         assert preferences.get(preference_key("kept")) == Preference(0.25)
 
 
+@pytest.mark.faults("two writers at once")
 def test_several_processes_write_one_file(tmp_path):
     path = tmp_path / "verdicts.sqlite"
     ranges = [(0, 400), (200, 600), (0, 600)]
@@ -75,6 +77,7 @@ def test_several_processes_write_one_file(tmp_path):
     database.close()
 
 
+@pytest.mark.faults("two writers at once")
 def test_threads_may_share_one(tmp_path):
     with PreferenceStore(tmp_path / "v.sqlite") as preferences:
         threads = [
@@ -90,6 +93,7 @@ def test_threads_may_share_one(tmp_path):
         assert all(preferences.get(preference_key([t, n])) for t in range(4) for n in range(200))
 
 
+@pytest.mark.faults("finished cell damaged")
 def test_a_file_that_is_something_else(tmp_path):
     path = tmp_path / "verdicts.sqlite"
     path.write_text("not a database, " * 100)
@@ -97,6 +101,7 @@ def test_a_file_that_is_something_else(tmp_path):
         PreferenceStore(path)
 
 
+@pytest.mark.faults("disk full: a write that fails")
 def test_a_full_disk_is_said_and_what_was_written_stays(tmp_path):
     path = tmp_path / "verdicts.sqlite"
     with PreferenceStore(path) as preferences:
@@ -112,6 +117,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays(tmp_path):
         assert preferences.get(preference_key(5)) is None
 
 
+@pytest.mark.faults("disk full: a write that fails")
 def test_a_full_disk_stops_the_work_while_it_runs(tmp_path):
     preferences = PreferenceStore(tmp_path / "verdicts.sqlite")
     preferences._database.execute("PRAGMA max_page_count = 2")

@@ -41,6 +41,7 @@ def test_a_sound_study_has_none(write):
     assert report.cells == {"base": 2, "noise": 4, "sft": 4}
 
 
+@pytest.mark.faults("study that validate must refuse")
 def test_everything_is_said_at_once_with_its_line(write, tmp_path):
     path = write(
         STUDY.replace("init_std: 0.02", "init_std: step0:nowhere").replace(
@@ -62,18 +63,21 @@ def test_everything_is_said_at_once_with_its_line(write, tmp_path):
     assert len(found) == len(expected) + 1  # one message on init_std for each of the two checkpoints
 
 
+@pytest.mark.faults("study that validate must refuse")
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "CPU", "cuda:", "tpu"])
 def test_devices_that_there_are_not(write, device):
     with pytest.raises(ConfigError, match=r"line 17: evaluation.device=.*must be cpu, cuda, cuda:N, mps"):
         validate(write(device__cpu=f"device: '{device}'"))
 
 
+@pytest.mark.faults("study that validate must refuse")
 @pytest.mark.parametrize("init_std", ["auto", "recorded", "family:olm", "-1", "lots", "step0:x"])
 def test_deviations_that_cannot_be_had(write, init_std):
     line, *_ = problems(write(STUDY.replace("init_std: 0.02", f"init_std: '{init_std}'")))
     assert "noise: init_std=" in line
 
 
+@pytest.mark.faults("study that validate must refuse")
 def test_a_warm_up_as_long_as_the_training(write):
     (line,) = problems(write(max_steps__2="max_steps: 2, warmup_steps: 2".replace(", ", "\n        ")))
     assert "sft: warmup_steps=2: the training has 2 steps" in line
@@ -81,6 +85,7 @@ def test_a_warm_up_as_long_as_the_training(write):
     assert "sft: warmup_steps=9: the training has 9 steps (35 rows" in line
 
 
+@pytest.mark.faults("study that validate must refuse")
 def test_two_folders_with_the_same_weights(write, make_model, tmp_path):
     copy = shutil.copytree(make_model("olmo", seed=0), tmp_path / "copy")
     text = STUDY.replace("modifications:", f"      - {{{{path: {copy}, tokens: 3000}}}}\nmodifications:")
@@ -92,6 +97,7 @@ def test_two_folders_with_the_same_weights(write, make_model, tmp_path):
     validate(write(text))
 
 
+@pytest.mark.faults("study that validate must refuse")
 def test_a_folder_without_weights(write, make_model, tmp_path):
     copy = shutil.copytree(make_model("olmo", seed=0), tmp_path / "copy")
     (copy / "model.safetensors").unlink()
@@ -166,6 +172,7 @@ def test_what_is_random_although_rows_fit_one_batch(write, make_model, tmp_path)
     assert validate(path).cells["sft"] == 2 + 1  # the other checkpoint drops nothing
 
 
+@pytest.mark.faults("study that validate must refuse")
 def test_a_million_cells_are_refused_and_many_are_planned_in_seconds(write):
     import time
 

@@ -55,6 +55,7 @@ def test_a_failed_cell_keeps_its_traceback_and_is_replaced_by_a_finished_one(sto
     assert [p.name for p in store.root.iterdir() if p.name != ".work"] == [CELL]
 
 
+@pytest.mark.faults("finished cell damaged")
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -76,6 +77,7 @@ def test_a_damaged_cell_does_not_count(store, damage, reason):
     assert store.state(CELL).status == "missing"
 
 
+@pytest.mark.faults("finished cell damaged")
 def test_a_result_of_other_weights_is_refused(store):
     store.write(CELL, files(identity=IDENTITY | {"weights": "others"}), "done", started=0)
     state = store.state(CELL)
@@ -83,6 +85,7 @@ def test_a_result_of_other_weights_is_refused(store):
     assert "another checkpoint, modification, task or version" in state.reason
 
 
+@pytest.mark.faults("finished cell damaged")
 def test_a_file_changed_behind_our_back_is_not_read(store):
     store.write(CELL, files(metrics_json=b"[1.0]"), "done", started=0)
     (store.folder(CELL) / "metrics.json").write_bytes(b"[2.0]")
@@ -91,6 +94,7 @@ def test_a_file_changed_behind_our_back_is_not_read(store):
         store.read(CELL, "metrics.json")
 
 
+@pytest.mark.faults("kill -9 while a cell is held")
 def test_a_claim_keeps_others_out_and_ends_with_its_holder(store, tmp_path):
     assert not store.claimed(CELL)
     hold = (
@@ -126,6 +130,7 @@ for number in range(10_000):
 """
 
 
+@pytest.mark.faults("kill -9 while cells are written")
 def test_kill_9_at_any_moment_leaves_only_whole_cells(store):
     """A process that writes cells as fast as it can, killed at three moments; nothing that counts is incomplete."""
     for seed, after in enumerate((0.05, 0.11, 0.23)):
@@ -143,6 +148,7 @@ def test_kill_9_at_any_moment_leaves_only_whole_cells(store):
             store.read(cell, name)
 
 
+@pytest.mark.faults("disk full: a write that fails")
 def test_a_full_disk_is_one_error_and_nothing_done_is_lost(store):
     """A limit on file sizes makes the system refuse the write half-way, as a full disk does."""
     store.write(CELL, files(), "done", started=0)
@@ -162,12 +168,14 @@ def test_a_full_disk_is_one_error_and_nothing_done_is_lost(store):
     assert [p.name for p in store.root.iterdir() if p.name != ".work"] == [CELL]
 
 
+@pytest.mark.faults("cache or results cannot be written")
 def test_a_folder_that_is_no_folder_is_a_clear_error(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(StoreError, match="give another folder with --runs"):
         Store(tmp_path / "runs" / "study").prepare()
 
 
+@pytest.mark.faults("two writers at once")
 def test_two_threads_of_one_process_do_not_hold_the_same_cell(store):
     seen = []
 

@@ -52,7 +52,10 @@ def finished_cells(root):
     return sum(1 for p in root.glob("*") if len(p.name) == 64) if root.is_dir() else 0
 
 
-def test_killed_three_times_and_finished_the_tables_are_those_of_an_undisturbed_run(study, script, tmp_path):
+@pytest.mark.faults("kill -9 of a sweep")
+def test_killed_three_times_and_finished_the_tables_are_those_of_an_undisturbed_run(
+    study, script, tmp_path, record_property
+):
     """With -9, whenever a random number of further cells is there; twice in the middle of a write is likely, too."""
     undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
     quiet = start(script, study, undisturbed, tmp_path / "cache-a")
@@ -71,12 +74,14 @@ def test_killed_three_times_and_finished_the_tables_are_those_of_an_undisturbed_
     rest = start(script, study, disturbed, tmp_path / "cache-b")
     ran, done, cells, failed = rest.communicate(timeout=200)[0].split()
     assert (done, cells, failed) == (str(CELLS), str(CELLS), "[]")
+    record_property("tried", 3)
     assert 0 < int(ran) < CELLS - 3  # a rerun repeats only what is missing
     for one, other in zip(tables(undisturbed / "tiny"), tables(disturbed / "tiny"), strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert not [p for p in (tmp_path / "cache-b" / "weights").iterdir() if not p.name.startswith(".")]
 
 
+@pytest.mark.faults("two writers at once")
 def test_two_processes_on_one_folder_do_each_cell_once(study, script, tmp_path):
     both = [start(script, study, tmp_path / "runs", tmp_path / "cache") for _ in "ab"]
     answers = [p.communicate(timeout=300) for p in both]
@@ -99,7 +104,8 @@ def test_workers_and_one_process_agree(study, script, tmp_path):
     pd.testing.assert_frame_equal(one[0], two[0], rtol=1e-5)
 
 
-def test_a_ladder_is_pre_trained_first_and_a_study_of_it_survives_kills(tmp_path, script):
+@pytest.mark.faults("kill -9 of a sweep")
+def test_a_ladder_is_pre_trained_first_and_a_study_of_it_survives_kills(tmp_path, script, record_property):
     """micro/quick, killed with -9 while it pre-trains and while it evaluates; then the same tables as undisturbed."""
     undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
     quiet = start(script, "micro/quick", undisturbed, tmp_path / "cache-a", workers=2)
@@ -120,6 +126,7 @@ def test_a_ladder_is_pre_trained_first_and_a_study_of_it_survives_kills(tmp_path
     assert out.split()[1] == str(cells), err
     for one, other in zip(tables(undisturbed / "quick"), tables(disturbed / "quick"), strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
+    record_property("tried", 3)
     frame = load_runs(disturbed / "quick")
     assert set(frame["run"]) == {"seed-0"}
     assert set(frame["tokens"]) == {20480, 40960}
