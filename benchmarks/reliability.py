@@ -13,7 +13,7 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -25,8 +25,8 @@ INTRO = """\
 What was done to the package, how often, and what was lost. `python -m benchmarks.reliability` runs all of it again
 (`pytest -m faults`) and writes this page.
 
-- A **kill** is signal 9 at a random moment. Nothing is lost if every finished cell, weight and verdict is still there, if nothing
-  half-written counts, and if the continued run ends in the same numbers as an undisturbed one.
+- A **kill** is signal 9 at a random moment. Nothing is lost if every finished cell, weight and verdict is still there, if
+  nothing half-written counts, and if the continued run ends in the same numbers as an undisturbed one.
 - **Damage** is lost if it goes unnoticed: a damaged file must be named, or made again.
 - **Bad input** is lost if it ends in a traceback or in a result. It must end in one message that names the value and
   the remedy (exit code 2), before anything is spent where that is possible.
@@ -51,7 +51,7 @@ def count(report: Path) -> dict[str, Row]:
         report: of pytest; tests have the property ``faults``, and ``tried`` where they try several times.
     """
     rows: dict[str, Row] = defaultdict(Row)
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         properties = {p.get("name"): p.get("value") or "" for p in case.iter("property")}
         row = rows[properties.get("faults", "collection")]
         if case.find("skipped") is not None:
