@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from overtrain.analysis.contrasts import Contrasts, unit_variance
+from overtrain.analysis.contrasts import Contrasts
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import per_group
+from overtrain.analysis.noise import unit_variance
 from overtrain.analysis.sensitivity import sensitivity
 from overtrain.analysis.trend import trend
 

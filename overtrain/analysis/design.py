@@ -13,8 +13,9 @@ import pandas as pd
 from scipy import optimize, stats
 
 from model_wrappers.errors import ConfigError
-from overtrain.analysis.contrasts import Contrasts, divide, pairs, unit_variance
+from overtrain.analysis.contrasts import Contrasts, divide, pairs
 from overtrain.analysis.layout import Layout
+from overtrain.analysis.noise import unit_variance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ def minimum_detectable_effect(
         power: wanted.
         level: of the tests.
         paired: whether budgets share seeds (or runs).
-        pooled: see `overtrain.analysis.contrasts.unit_variance`.
+        pooled: see `overtrain.analysis.contrasts.unit_terms`.
         seed: of the simulation.
 
     Returns:
@@ -197,7 +198,7 @@ def _contrasts(
         missing=(),
     )
     known = (units > 1 and variance > 0) or by_document > 0
-    return Contrasts(layout, pairs(budgets)[0], pooled), known
+    return Contrasts(layout, pairs(budgets)[0], pooled, equal_noise=True), known
 
 
 def _simulate(contrasts: Contrasts, level: float, seed: int) -> _Draws:

@@ -43,7 +43,7 @@ def trend(
         frame: long form, usually of `sensitivity`, in loss and, beside it, in perplexity.
         level: one-sided.
         by: columns that name a curve.
-        pooled: see `overtrain.analysis.contrasts.unit_variance`.
+        pooled: see `overtrain.analysis.contrasts.unit_terms`.
         seed: of the simulation.
 
     Returns:
