@@ -11,6 +11,7 @@ differ in their documents and seeds.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,11 @@ def expected_false(members: int, level: float = 0.05) -> float:
 
 
 def adjusted_verdicts(
-    members: Sequence[CurveTests], margins: Sequence[float | None] = (), *, seed: int = 0
+    members: Sequence[CurveTests],
+    margins: Sequence[float | None] = (),
+    *,
+    seed: int = 0,
+    simulations: int = _SIMULATIONS,
 ) -> pd.DataFrame:
     """Return the verdicts of a family, adjusted for its size.
 
@@ -75,6 +80,7 @@ def adjusted_verdicts(
         members: the tests of all curves of the family, and of nothing else.
         margins: of each member; see `overtrain.analysis.verdict.verdict`.
         seed: of the simulation.
+        simulations: simulated studies.
 
     Returns:
         One row per member, in their order: ``verdict_family`` (the verdict at the family's level), ``p_rise_family`` (of the
@@ -83,7 +89,7 @@ def adjusted_verdicts(
     """
     known = [place for place, tests in enumerate(members) if tests.known]
     margins = margins or [None] * len(members)
-    factor, p_values = _adjust([members[place] for place in known], seed) if known else (1.0, np.empty(0))
+    factor, p_values = _adjust([members[place] for place in known], seed, simulations) if known else (1.0, np.empty(0))
     p_family = np.full(len(members), np.nan)
     p_family[known] = p_values
     return pd.DataFrame(
@@ -102,11 +108,11 @@ def adjusted_verdicts(
     )
 
 
-def _adjust(members: Sequence[CurveTests], seed: int) -> tuple[float, Array]:
+def _adjust(members: Sequence[CurveTests], seed: int, simulations: int) -> tuple[float, Array]:
     """Return the factor on all critical values, and the adjusted p-value of each member's largest rise."""
     if len(members) == 1:
         return 1.0, np.array([members[0].p_value(members[0].largest_rise[0])])
-    drawn = [_rises(tests, place, seed) for place, tests in enumerate(members)]
+    drawn = [_rises(tests, place, seed, simulations) for place, tests in enumerate(members)]
     size = min(len(part) for part in drawn)
     level = members[0].level
     worst = np.full(size, -np.inf)
@@ -118,26 +124,32 @@ def _adjust(members: Sequence[CurveTests], seed: int) -> tuple[float, Array]:
     return factor, np.array([(1 + (worst >= value).sum()) / (1 + size) for value in observed])
 
 
-def _rises(tests: CurveTests, place: int, seed: int) -> Array:
+def _rises(tests: CurveTests, place: int, seed: int, simulations: int) -> Array:
     """Return the largest rise of a member in every simulated study, shape (studies,)."""
     if tests.null_maxima is not None:
         return tests.null_maxima[:, 0]  # its replicates draw the same seeds for every member
     groups = selections(len(tests.layout.budgets))[:1]
-    noise = _noise(tests.layout, place, seed)
-    return maxima(tests.contrasts, groups, seed + 1 + place, _SIMULATIONS, noise=noise)[:, 0]
+    noise = _noise(tests.layout, place, seed, simulations)
+    return maxima(tests.contrasts, groups, seed + 1 + place, simulations, noise=noise)[:, 0]
 
 
-def _noise(layout: Layout, place: int, seed: int) -> Array | None:
+def _noise(layout: Layout, place: int, seed: int, simulations: int) -> Array | None:
     """Return standard normal numbers for the units; members that deviate alike at the same cells get alike numbers."""
     if not layout.paired or layout.cells.shape[1] < 2:
         return None
     left = layout.cells - layout.cells.mean(axis=1, keepdims=True)
     left = left - left.mean(axis=0)
     length = float(np.sqrt((left**2).sum()))
-    shape = (_SIMULATIONS, *layout.cells.shape)
+    shape = (simulations, *layout.cells.shape)
     own = np.random.default_rng([seed, 1, place]).standard_normal(shape)
     if length == 0:
         return own
-    common = np.random.default_rng([seed, 0]).standard_normal((_SIMULATIONS * left.size, left.size), dtype=np.float32)
-    shared = (common @ (left.ravel() / length).astype(np.float32)).reshape(shape)
+    shared = (_common(seed, simulations, left.size) @ (left.ravel() / length).astype(np.float32)).reshape(shape)
     return np.asarray(np.sqrt(_SHARED) * shared + np.sqrt(1 - _SHARED) * own)
+
+
+@lru_cache(maxsize=1)
+def _common(seed: int, simulations: int, cells: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return what all members share, shape (simulations * cells, cells)."""
+    rng = np.random.default_rng([seed, 0])
+    return rng.standard_normal((simulations * cells, cells), dtype=np.float32)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, Selection, maxima, pairs
 from overtrain.analysis.divergence import diverges_later
-from overtrain.analysis.layout import Layout
+from overtrain.analysis.layout import Layout, from_cells
 from overtrain.analysis.unimodal import mean_variances, valley
 
 if TYPE_CHECKING:
@@ -228,9 +228,7 @@ def critical_values(
         One row: ``rise``, ``adjacent`` and ``confidence_set`` (mean over budgets, which differ by simulation error).
     """
     cells = np.random.default_rng(seed).standard_normal((budgets, seeds))
-    layout = Layout(
-        tuple(range(1, budgets + 1)), cells, paired, None, np.zeros((budgets,) * 2), np.zeros(budgets), 1, seeds, 1, ()
-    )
+    layout = from_cells(cells, paired=paired)
     critical = np.quantile(_equal_noise(layout, pooled, seed), 1 - level, axis=0)
     return pd.DataFrame(
         {"rise": [critical[0]], "adjacent": [critical[1]], "confidence_set": [float(critical[2:].mean())]}

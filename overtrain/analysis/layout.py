@@ -25,7 +25,7 @@ from overtrain.analysis.long import COLUMNS, require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Array", "Flags", "Jitter", "Layout", "assemble"]
+__all__ = ["Array", "Flags", "Jitter", "Layout", "assemble", "from_cells"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -124,6 +124,29 @@ class Layout:
         (inside if self.n_documents > 1 else outside).append("documents")
         text = f"covers {' and '.join(inside)}" if inside else "covers nothing"
         return f"{text}; not {' or '.join(outside)}" if outside else text
+
+
+def from_cells(cells: Array, *, paired: bool = True, budgets: Sequence[int] | None = None) -> Layout:
+    """Return a curve of cells' means alone, without documents.
+
+    Args:
+        cells: shape (budgets, units).
+        paired: whether all budgets share their units.
+        budgets: pre-training tokens; 1, 2, ... without it.
+    """
+    count, units = cells.shape
+    return Layout(
+        budgets=tuple(budgets) if budgets is not None else tuple(range(1, count + 1)),
+        cells=cells,
+        paired=paired and count > 1,
+        residuals=None,
+        covariance=np.zeros((count, count)),
+        interaction=np.zeros(count),
+        n_runs=1,
+        n_seeds=units,
+        n_documents=1,
+        missing=(),
+    )
 
 
 def assemble(frame: pd.DataFrame, *, merge_identical: bool = True) -> Layout:

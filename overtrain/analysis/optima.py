@@ -104,8 +104,9 @@ def tuned_rates(selection: pd.DataFrame, level: float = 0.05, *, by: Sequence[st
         (range of the rates within one standard error), ``at_edge`` (the best rate is the grid's smallest or largest: the
         optimum may lie outside), ``optimum`` (minimum of the parabola in log rate through the best rate and its two
         neighbours; missing at the edge), ``optimum_low`` and ``optimum_high`` (see
-        `overtrain.analysis.valley_floor.minimum_range`; missing with one seed, and where the grid does not bound it), ``grid_step`` (log2 of the distance between
-        the neighbours of the best rate, halved), ``n_seeds``, ``n_missing`` and ``n_diverged`` (cells).
+        `overtrain.analysis.valley_floor.minimum_range`; missing with one seed, and where the grid does not bound it),
+        ``grid_step`` (log2 of the distance between the neighbours of the best rate, halved), ``n_seeds``, ``n_missing`` and
+        ``n_diverged`` (cells).
     """
 
     def one(part: pd.DataFrame) -> pd.DataFrame:

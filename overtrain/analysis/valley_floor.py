@@ -56,7 +56,7 @@ def minimum_range(x: Array, cells: Array, level: float = 0.05) -> tuple[float, f
         minimum may lie beyond, and where no place is kept.
     """
     points, units = cells.shape
-    finite = np.isfinite(cells).all(axis=1)
+    finite = np.asarray(np.isfinite(cells).all(axis=1))
     values = np.where(finite[:, None], cells, 0.0)
     left = values[finite] - values[finite].mean(axis=1, keepdims=True)
     residuals = np.zeros_like(values)
@@ -69,7 +69,7 @@ def minimum_range(x: Array, cells: Array, level: float = 0.05) -> tuple[float, f
         """Return estimate over standard error of each row of ``weights``; NaN where it concerns a diverged point."""
         error = np.maximum(variance * (weights**2).sum(axis=1), (weights @ residuals).var(axis=1, ddof=1)) / units
         found = divide(weights @ values.mean(axis=1), np.sqrt(error))
-        diverged = (weights * ~finite != 0).any(axis=1)
+        diverged = np.any(weights * ~finite, axis=1)
         return np.where(diverged, np.nan, found)
 
     first, second = np.triu_indices(points, 1)
