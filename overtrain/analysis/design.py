@@ -96,8 +96,8 @@ def minimum_detectable_effect(
 
     Returns:
         One row: ``turn`` (last budget above a plateau), ``turn_in_seed_sd``, ``comparison`` (two-sided t test of the two
-        budgets of the primary comparison), ``critical`` (of the rise test), ``se`` (of a difference), ``power``, and the
-        design. Effects are missing where nothing is repeated.
+        budgets of the primary comparison by their own paired differences), ``critical`` (of the rise test), ``se`` (of a
+        difference), ``power``, and the design. Effects are missing where nothing is repeated.
 
     Raises:
         ConfigError: fewer than two budgets, no seed, or a negative deviation.
@@ -121,7 +121,7 @@ def minimum_detectable_effect(
         draws = _simulate(contrasts, level, seed)
         critical = draws.critical_rise
         turn = _solve(lambda effect: draws.power(effect) - power, error)
-        freedom = float(typical.freedom[0])
+        freedom = float(typical.freedom[0]) if pooled else _separate_freedom(contrasts.layout, error)
         bound = float(stats.t.ppf(1 - level / 2, freedom))
         comparison = _solve(lambda effect: _two_sided(effect / error, freedom, bound) - power, error)
     return pd.DataFrame(
@@ -138,6 +138,17 @@ def minimum_detectable_effect(
             "n_documents": pd.array([documents], dtype="Int64"),
         }
     )
+
+
+def _separate_freedom(layout: Layout, error: float) -> float:
+    """Return the degrees of freedom of `overtrain.analysis.compare.compare` where all budgets are equally noisy."""
+    units = layout.cells.shape[1]
+    documents = 2 * float(layout.covariance[0, 0])
+    degrees = (units - 1) * (1 if layout.paired else 2)
+    squares = (error**2 - documents) ** 2 / degrees if degrees else 0.0
+    if layout.n_documents > 1:
+        squares += documents**2 / (layout.n_documents - 1)
+    return error**4 / squares if squares > 0 else np.inf
 
 
 def _two_sided(shift: float, freedom: float, bound: float) -> float:

@@ -48,8 +48,9 @@ def trend(
 
     Returns:
         One row per group: ``statistic`` and ``critical`` with ``p_value`` and ``grows``; the same against a decrease with
-        ``statistic_down``, ``p_value_down`` and ``shrinks``; ``increase`` (last budget minus first) with ``se``;
-        ``missing``. Each direction has level ``level``.
+        ``statistic_down``, ``p_value_down`` and ``shrinks``; ``direction`` (grows, shrinks, both ways, not established);
+        ``increase`` (last budget minus first) with ``se``; ``missing``. Each direction has level ``level``. A curve that is
+        established to rise above and to fall below its first budget goes both ways: it neither grows nor shrinks.
     """
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
@@ -65,6 +66,7 @@ def trend(
             "statistic_down": np.nan,
             "p_value_down": np.nan,
             "shrinks": False,
+            "direction": "not established",
             "increase": float(contrasts.estimates[0]) if budgets > 1 else np.nan,
             "se": float(contrasts.errors[0]) if budgets > 1 else np.nan,
             "missing": "; ".join(layout.missing),
@@ -74,15 +76,23 @@ def trend(
             null = maxima(contrasts, [(every, np.ones(budgets - 1))], seed)[:, 0]
             critical = float(np.quantile(null, 1 - level))
             up, fall = float(contrasts.statistics.max()), float((-contrasts.statistics).max())
+            direction = _direction(up > critical, fall > critical)
             row |= {
                 "statistic": up,
                 "critical": critical,
                 "p_value": float((1 + (null >= up).sum()) / (1 + len(null))),
-                "grows": up > critical,
+                "grows": direction == "grows",
                 "statistic_down": fall,
                 "p_value_down": float((1 + (null >= fall).sum()) / (1 + len(null))),
-                "shrinks": fall > critical,
+                "shrinks": direction == "shrinks",
+                "direction": direction,
             }
         return pd.DataFrame([row])
 
     return per_group(frame, by, one)
+
+
+def _direction(rises: bool, falls: bool) -> str:
+    if rises and falls:
+        return "both ways"
+    return "grows" if rises else "shrinks" if falls else "not established"
