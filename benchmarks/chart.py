@@ -33,15 +33,23 @@ def table() -> str:
     made = {
         "scoring-30m-cpu": _scoring,
         "scoring-1b-cpu": _scoring,
+        "commands-30m-cpu": _commands,
         "copies-30m-cpu": _copies,
         "finetune-30m-cpu": _finetune,
         "judge": _judge,
     }
-    rows = [row(found) for name, row in made.items() if (found := _read(name))]
+    rows = [one for name, row in made.items() if (found := _read(name)) for one in _several(row(found))]
     lines = [("what", "against", "ratio", "measured on"), ("---",) * 4, *rows]
     shown = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     starts = _read("startup")
     return shown if starts is None else f"{shown}\n\n{_startup(starts)}"
+
+
+Cells = tuple[str, str, str, str]
+
+
+def _several(rows: Cells | list[Cells]) -> list[Cells]:
+    return rows if isinstance(rows, list) else [rows]
 
 
 def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -52,6 +60,21 @@ def _scoring(found: dict[str, Any]) -> tuple[str, str, str, str]:
     )
     what = f"ten tasks, 5-shot, {found['model'].upper()} shape, {found['dtype']}, {found['clock'].upper()} time"
     return what, "lm-eval's `hf` at its best batch size", ratio, _where(found)
+
+
+def _commands(found: dict[str, Any]) -> list[Cells]:
+    rows = []
+    for size in found["commands"]:
+        what = f"the whole command `lm_eval`, ten tasks, 5-shot, {size['requests']} requests, {found['model'].upper()} shape"
+        first = f"{size['ratio_first']:.2f}x the first time, when scores are compared with lm-eval's"
+        ratio = f"**{size['ratio_second']:.2f}x**; {first}"
+        against = f"`lm_eval --model hf --batch_size {size['hf_batch_size']}`"
+        rows.append((what, against, ratio, f"CPU time of one run; {_where(found)}"))
+    study = found["study"]
+    timed = sum(kind["timed"] for kind in study["kinds"].values())
+    what = f"`overtrain sweep`, {study['cells']} cells of the demo's study, pre-training aside"
+    against = f"a loop of one `lm_eval` command per cell, {timed} of them timed"
+    return [*rows, (what, against, f"**{study['ratio']:.1f}x**", f"CPU time of one run; {_where(found)}")]
 
 
 def _copies(found: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -175,14 +175,16 @@ def _instructions(pairs: int) -> list[str]:
     return [f"Instruction {n}: explain this and give an example, in a few sentences." for n in range(pairs)]
 
 
-def _study(root: Path, cells: int, pairs: int = PAIRS) -> Path:
+def _study(root: Path, count: int, pairs: int = PAIRS) -> Path:
     """Store finished cells with answers, as a sweep would."""
     from model_wrappers.identity import digest
+    from overtrain.results.record import CellRecord, StudyRecord, described
     from overtrain.results.store import FILES, Store
+    from overtrain.results.study_file import write_study
 
     root.mkdir()
-    entries = []
-    for number in range(cells + 1):
+    cells = []
+    for number in range(count + 1):
         identity = {"cell": number}
         rows = zip(_instructions(pairs), _texts(number, pairs), strict=True)
         samples = [
@@ -200,18 +202,23 @@ def _study(root: Path, cells: int, pairs: int = PAIRS) -> Path:
             "samples_overtrain_alpaca_eval.jsonl": b"".join(json.dumps(s).encode() + b"\n" for s in samples),
         }
         Store(root).write(digest(identity), files, "done", started=time.time())
-        about = {
-            "label": f"cell {number}",
-            "checkpoint": f"m@{number}",
-            "tokens": number + 1,
-            "seed": 0,
-            "answers": True,
-        }
-        about |= {"family": "m", "run": "m", "variant": "sft", "fields": {"learning_rate": 1e-4}}
-        entries.append({"key": str(number), "cell_id": digest(identity)} | about)
-    (root / "study.json").write_text(
-        json.dumps({"format": 1, "study": {"name": "bench"}, "cells": entries, "same": []})
-    )
+        cells.append(
+            CellRecord(
+                key=str(number),
+                cell_id=digest(identity),
+                label=f"cell {number}",
+                checkpoint=f"m@{number}",
+                family="m",
+                run="m",
+                tokens=number + 1,
+                variant="sft",
+                modification="finetune",
+                seed=0,
+                fields={"learning_rate": 1e-4},
+                answers=True,
+            )
+        )
+    write_study(root, described(StudyRecord(name="bench", cells=tuple(cells))))
     return root
 
 

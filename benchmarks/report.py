@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 
 from model_wrappers.identity import digest
+from overtrain.results.record import CellRecord, StudyRecord, described
 from overtrain.results.store import Store
+from overtrain.results.study_file import write_study as write_record
+from overtrain.study.settings import PrimaryComparison
 
 CHECKPOINTS, SEEDS, BENCHMARKS, DOCUMENTS = 18, 5, 10, 500
 GAMMAS = (0.05, 0.1, 0.15, 0.2, 0.3)
@@ -44,15 +47,16 @@ def write_study(root: Path, *, checkpoints: int = CHECKPOINTS, documents: int = 
             strength = fields.get("gamma", 0.0) + 30 * fields.get("learning_rate", 0.0)
             loss = 4 - 0.1 * place + 5 * strength * (place / checkpoints) ** 3 + rng.normal(0, 0.02)
             entries.append(_write_cell(store, rng, own, loss, (budget, variant, fields, seed), count=metrics))
-    primary = {"task": "text", "metric": "nll_per_token", "variant": "tuning", "compare": [budgets[-5], budgets[-1]]}
-    about = {"name": "benchmark", "select": {"task": "training", "metric": "validation_loss"}, "primary": primary}
-    (root / "study.json").write_text(json.dumps({"format": 1, "study": about, "cells": entries, "same": []}))
+    primary = PrimaryComparison(
+        task="text", metric="nll_per_token", variant="tuning", compare=(budgets[-5], budgets[-1])
+    )
+    write_record(root, described(StudyRecord(name="benchmark", primary=primary, cells=tuple(entries))))
     return len(entries)
 
 
 def _write_cell(
     store: Store, rng: Any, own: Any, loss: float, about: tuple[int, str, dict[str, float], int | None], *, count: int
-) -> dict[str, Any]:
+) -> CellRecord:
     budget, variant, fields, seed = about
     identity = {"cell": f"{budget} {variant} {fields} {seed}"}
     cell_id = digest(identity)
@@ -97,12 +101,21 @@ def _write_cell(
         "environment.json": b'{"lm_eval_version": "0.4.13"}',
     }
     store.write(cell_id, files, "done", started=time.time())
-    entry = {"key": cell_id, "cell_id": cell_id, "weights_id": cell_id, "problem": None, "label": identity["cell"]}
-    kind = {"base": "base", "noise": "gaussian", "tuning": "finetune"}[variant]
-    entry |= {"checkpoint": f"tokens-{budget}", "family": "tiny", "run": "tiny", "tokens": budget}
-    return entry | {
-        "checkpoint_learning_rate": 0.0, "variant": variant, "modification": kind, "seed": seed, "fields": fields,
-    }  # fmt: skip
+    return CellRecord(
+        key=cell_id,
+        cell_id=cell_id,
+        weights_id=cell_id,
+        label=identity["cell"],
+        checkpoint=f"tokens-{budget}",
+        family="tiny",
+        run="tiny",
+        tokens=budget,
+        checkpoint_learning_rate=0.0,
+        variant=variant,
+        modification={"base": "base", "noise": "gaussian", "tuning": "finetune"}[variant],
+        seed=seed,
+        fields=fields,
+    )
 
 
 def _documents(scores: list[tuple[str, str, Any]]) -> bytes:

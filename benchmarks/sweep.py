@@ -119,14 +119,14 @@ def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
 def _finished(folder: Path, models: list[Path]) -> dict[str, Any]:
     """Fill a study of 1,002 cells with made-up results and measure what reads it."""
     from overtrain.plan.expand import expand
-    from overtrain.run.sweep import _plan
-    from overtrain.study.load import load_study
+    from overtrain.plan.load import load_study
+    from overtrain.run.sweep import plan_study
 
     file = _study(folder, models, gammas=20, seeds=25, texts=4)
     study = load_study(file)
     cells = expand(study)
     started = time.perf_counter()
-    plan, _ = _plan(study, cells, folder / "runs")
+    plan, _ = plan_study(study, cells, folder / "runs")
     planned = time.perf_counter() - started
     _fill(plan.jobs)
     root = folder / "runs" / "bench"
@@ -147,7 +147,8 @@ def _fill(jobs: list[Any]) -> None:
     import numpy as np
 
     from overtrain.results.store import Store
-    from overtrain.run.cell import _json, _parquet, _spec
+    from overtrain.run.cell import spec_file
+    from overtrain.run.measure import as_json, as_parquet
 
     generator = np.random.default_rng(0)
     keys = [(task, metric) for task in TASKS for metric in METRICS]
@@ -163,10 +164,10 @@ def _fill(jobs: list[Any]) -> None:
     ]
     for job in jobs:
         files = {
-            "spec.json": _json(_spec(job)),
+            "spec.json": spec_file(job),
             "results.json": b"{" + b" " * 200_000 + b"}",
-            "metrics.json": _json(rows),
-            "documents.parquet": _parquet(common | {"value": list(generator.normal(size=len(keys) * DOCUMENTS))}),
+            "metrics.json": as_json(rows),
+            "documents.parquet": as_parquet(common | {"value": list(generator.normal(size=len(keys) * DOCUMENTS))}),
             "training_log.json": b"[]",
             "environment.json": b"{}",
         }

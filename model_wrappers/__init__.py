@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DataError,
         JudgeError,
         OvertrainError,
+        ServerError,
         StoreError,
     )
     from model_wrappers.modifications.base import Modification, Modified
@@ -28,6 +29,7 @@ _HOMES = {
     "Modification": "model_wrappers.modifications.base",
     "Modified": "model_wrappers.modifications.base",
     "OvertrainError": "model_wrappers.errors",
+    "ServerError": "model_wrappers.errors",
     "StoreError": "model_wrappers.errors",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "Modification",
     "Modified",
     "OvertrainError",
+    "ServerError",
     "StoreError",
 ]
 

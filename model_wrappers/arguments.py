@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,27 +70,21 @@ def split_arguments(
     known = (
         own_names | host_arguments(host) | FROM_PRETRAINED | {*CHECKPOINT_ARGUMENTS, *GenerateOptions.names(), SCORING}
     )
-    _refuse_unknown([n for n in rest if n not in known], known, own_names, checkpoint)
-    return checkpoint, own, rest
+    unknown = [name for name in rest if name not in known]
+    _refuse_unknown(unknown, known, own_names, checkpoint)
+    overrides = tuple((name, rest.pop(name)) for name in unknown)
+    return dataclasses.replace(checkpoint, overrides=overrides), own, rest
 
 
 def _refuse_unknown(names: Iterable[str], known: set[str], own: set[str], checkpoint: Checkpoint) -> None:
     for name in names:
-        if name in _config_keys(checkpoint):
+        if checkpoint.side_file("config.json") is not None and name in checkpoint.config():
             continue
         allowed = ", ".join(sorted(own)) or "recipe"
         raise ConfigError(
             f"unknown argument {name!r}{close_match(name, known)} (allowed: {allowed}; lm-eval's arguments for hf models; "
             "from_pretrained's)"
         )
-
-
-def _config_keys(checkpoint: Checkpoint) -> set[str]:
-    """Return the keys of the checkpoint's config.json, which from_pretrained lets callers override."""
-    import json
-
-    path = checkpoint.side_file("config.json")
-    return set(json.loads(path.read_text(encoding="utf-8"))) if path else set()
 
 
 def read_recipe(path: str | Path) -> tuple[Modification, ...]:

@@ -1,28 +1,37 @@
 """Tuned weights on disk, one folder per ``weights_id``, written by one process and read by all.
 
 An entry is an ordinary Hugging Face folder (config, tokenizer, safetensors) with ``overtrain_weights.json`` beside the
-weights. It is written under another name and renamed when whole, so a folder that bears an id is complete.
+weights. It is written under another name and renamed when whole, so a folder that bears an id is complete. The hash of every
+file is checked whenever weights are about to be loaded: a damaged entry is set aside, named in the log, and made again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import logging
 import os
 import shutil
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.errors import StoreError
 from model_wrappers.files import flush_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+log = logging.getLogger(__name__)
+
 __all__ = ["ELSEWHERE", "Entry", "WeightsCache", "cache_root"]
 
 META = "overtrain_weights.json"
+
+_LEFT = ("tmp", "work", "damaged")
+"""Endings of what killed trainings and damaged entries leave behind."""
 
 ELSEWHERE = (
     "set OVERTRAIN_CACHE to a folder of your own on a larger disk (`overtrain cache list`, `overtrain cache prune`)"
@@ -50,6 +59,22 @@ class Entry:
         """Return what ``build`` returned when the entry was made, as JSON data."""
         return dict(json.loads((self.path / META).read_text(encoding="utf-8")))
 
+    def damage(self) -> str:
+        """Return what is wrong with the files, an empty text if they are what was written; reads them whole."""
+        try:
+            written = self.meta.get("files") or {}
+        except (OSError, ValueError):
+            return f"{META} cannot be read"
+        for name, sha256 in written.items():
+            try:
+                with (self.path / name).open("rb") as handle:
+                    found = hashlib.file_digest(handle, "sha256").hexdigest()
+            except OSError as error:
+                return f"{name} cannot be read ({error.strerror or error})"
+            if found != sha256:
+                return f"{name} is not what was written"
+        return ""
+
     @property
     def size(self) -> int:
         """Return the bytes on disk."""
@@ -74,8 +99,33 @@ class WeightsCache:
         path = self.root / weights_id
         if not (path / META).is_file():
             return None
-        os.utime(path / META)
+        with contextlib.suppress(OSError):  # a cache that others own is read all the same
+            os.utime(path / META)
         return Entry(weights_id, path)
+
+    def _sound(self, weights_id: str) -> Entry | None:
+        """Return the entry if its files are what was written; a damaged one is set aside.
+
+        Raises:
+            StoreError: it is damaged, and the cache is not ours to mend.
+        """
+        path = self.root / weights_id
+        if not path.exists():
+            return None
+        found = self.get(weights_id)
+        problem = found.damage() if found is not None else f"{META} is missing"
+        if not problem:
+            return found
+        aside = self.root / f".{weights_id}.damaged"
+        log.warning("%s is damaged (%s): it is set aside as %s and made again", path, problem, aside.name)
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        except OSError as error:
+            raise StoreError(
+                f"{path} is damaged ({problem}) and cannot be set aside ({error.strerror}); remove it, or {ELSEWHERE}"
+            ) from error
+        return None
 
     def get_or_create(self, weights_id: str, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
         """Return the entry, made by ``build`` if it is not there; of several processes that ask at once one builds.
@@ -88,14 +138,14 @@ class WeightsCache:
         Raises:
             StoreError: the disk is full or the folder cannot be written; no entry is left.
         """
-        found = self.get(weights_id)
+        found = self._sound(weights_id)
         if found is not None:
             return found
         with self.lock(weights_id):
-            found = self.get(weights_id)
+            found = self._sound(weights_id)
             return found if found is not None else self._create(weights_id, build)
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self, weights_id: str, *, wait: bool = True) -> Iterator[bool]:
         """Hold the id's lock, which the system releases if the process dies; yield False if not to be had at once."""
         from filelock import FileLock, Timeout
@@ -104,7 +154,8 @@ class WeightsCache:
             self.root.mkdir(parents=True, exist_ok=True)
         held = FileLock(self.root / f".{weights_id}.lock")
         try:
-            held.acquire(blocking=wait)
+            with writing(self.root, elsewhere=ELSEWHERE):
+                held.acquire(blocking=wait)
         except Timeout:
             yield False
             return
@@ -121,7 +172,7 @@ class WeightsCache:
             fresh.mkdir()
             work.mkdir(exist_ok=True)
             try:
-                meta = build(fresh, work)
+                meta = build(fresh, work) | {"files": _hashes(fresh)}
                 (fresh / META).write_text(json.dumps(meta, indent=2, ensure_ascii=False), encoding="utf-8")
                 flush_folder(fresh)
                 fresh.rename(self.root / weights_id)
@@ -141,8 +192,8 @@ class WeightsCache:
     def prune(self, *, max_bytes: int = 0, older_than_days: float = 0.0) -> list[Entry]:
         """Remove entries, least recently used first, until the rest fits in ``max_bytes``; return what was removed.
 
-        Entries used within ``older_than_days`` stay whatever the size. Work folders of killed trainings go too; those of
-        trainings that run are left alone.
+        Entries used within ``older_than_days`` stay whatever the size. Work folders of killed trainings and damaged entries
+        go too; work folders of trainings that run are left alone.
         """
         entries = self.entries()
         total = sum(e.size for e in entries)
@@ -155,9 +206,17 @@ class WeightsCache:
                     total -= entry.size
                     shutil.rmtree(entry.path)
                     removed.append(entry)
-        for left in [*self.root.glob(".*.tmp"), *self.root.glob(".*.work")] if self.root.is_dir() else []:
+        for left in [p for kind in _LEFT for p in self.root.glob(f".*.{kind}")] if self.root.is_dir() else []:
             if time.time() - left.stat().st_mtime >= older_than_days * 86400:
                 with self.lock(left.name[1:].rpartition(".")[0], wait=False) as free:
                     if free:
                         shutil.rmtree(left, ignore_errors=True)
         return removed
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    found = {}
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with file.open("rb") as handle:
+            found[file.relative_to(folder).as_posix()] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return found

@@ -6,8 +6,10 @@
     ├── ConfigError       an argument, a model_args string or a YAML file
     ├── CheckpointError   a repository, a revision or a weight file
     ├── DataError         fine-tuning rows or evaluation rows
+    ├── DivergedError     a training or a modification that left no finite weights or scores
     ├── StoreError        the cache of tuned weights, the results folder, a full disk
-    └── JudgeError        the judge's server or its verdicts
+    ├── ServerError       a model server: not up, gone, refusing, or not starting
+    └── JudgeError        judging: the judge cannot be asked, or too many questions are left without a preference
 
 A message names the value, says what is allowed and ends in the remedy. The command lines print it alone and exit with 2;
 every other exception is a bug and keeps its traceback.
@@ -27,8 +29,10 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "JudgeError",
     "OvertrainError",
+    "ServerError",
     "StoreError",
     "close_match",
     "install_excepthook",
@@ -51,8 +55,19 @@ class DataError(OvertrainError):
     """Rows are missing, malformed or leave nothing to train or score on."""
 
 
+class DivergedError(OvertrainError):
+    """A modification left weights, losses or scores that are not finite numbers: there is nothing to evaluate.
+
+    In a study this is an outcome of the cell, not a failure: it is recorded and shown, never scored and never selected.
+    """
+
+
 class StoreError(OvertrainError):
     """Weights or results could not be written or read back."""
+
+
+class ServerError(OvertrainError):
+    """A model server did not start, is gone, or does not answer."""
 
 
 class JudgeError(OvertrainError):

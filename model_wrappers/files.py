@@ -91,7 +91,7 @@ def writing(folder: Path, *, elsewhere: str = "give another folder with --runs")
                 f"cannot write under {folder}: {text}; free space there or {elsewhere}, then run the same command again "
                 "(what is finished is kept, nothing half-written is)"
             ) from error
-        if isinstance(error, OSError) and number in _FORBIDDEN:
+        if isinstance(error, OSError) and (number in _FORBIDDEN or (folder.exists() and not folder.is_dir())):
             raise StoreError(f"cannot write under {folder}: {text}; {elsewhere}") from error
         raise
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from importlib.metadata import version
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from model_wrappers.compat import lm_eval_version
+from model_wrappers.digests import canonical, content_digest, digest, tokenizer_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,21 +21,16 @@ if TYPE_CHECKING:
     from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["RequestDigest", "canonical", "cell_id", "digest", "weights_digest", "weights_id"]
-
-
-def canonical(value: Any) -> str:
-    """Return JSON with sorted keys, no spaces and no NaN: equal values give equal text.
-
-    >>> canonical({"b": 1.0, "a": ["é"]})
-    '{"a":["é"],"b":1.0}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """Return the sha256 of `canonical`, as hex."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+__all__ = [
+    "CellIdentity",
+    "RequestDigest",
+    "canonical",
+    "digest",
+    "score_arguments",
+    "tokenizer_sha256",
+    "weights_digest",
+    "weights_id",
+]
 
 
 def weights_id(
@@ -38,8 +38,8 @@ def weights_id(
 ) -> str:
     """Return the key of the weights that ``modifications``, in this order, make of ``checkpoint``.
 
-    Hashes the weight files, each modification's identity (seed and training data included) and nothing that only says
-    where or how fast. A modification at its neutral values is the identity and does not count.
+    Hashes weight files, configuration and each modification's identity (seed and training data included), and nothing that
+    only says where or how fast. A modification at its neutral values is the identity and does not count.
 
     Raises:
         CheckpointError: the weight files cannot be found or hashed.
@@ -55,18 +55,70 @@ def weights_digest(checkpoint: Checkpoint, steps: Sequence[Mapping[str, Any]]) -
     Raises:
         CheckpointError: the weight files cannot be found or hashed.
     """
-    return digest({"weights": checkpoint.fingerprint(), "modifications": [dict(step) for step in steps]})
+    return digest({**checkpoint.identity(), "modifications": [dict(step) for step in steps]})
 
 
-def cell_id(weights: str, tasks: Mapping[str, str], dtype: str) -> str:
-    """Return the key of results.
+@dataclass(frozen=True, kw_only=True)
+class CellIdentity:
+    """Everything that determines a cell's scores; equal identities are one result.
 
-    Args:
+    Attributes:
         weights: `weights_id` of what was evaluated.
         tasks: task name -> `RequestDigest` of its requests, which covers rows, few-shot examples, limit and template.
         dtype: of the evaluated weights, e.g. ``"float32"``.
+        tokenizer: `tokenizer_sha256` of what made tokens of the requests.
+        arguments: of lm-eval's model that change scores (``max_length``, ``add_bos_token``, ``softmax_dtype``, ...), without
+            those at their defaults.
+        lm_eval: its version.
     """
-    return digest({"weights": weights, "tasks": dict(tasks), "dtype": dtype, "lm_eval": version("lm_eval")})
+
+    weights: str
+    tasks: Mapping[str, str]
+    dtype: str
+    tokenizer: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    lm_eval: str = field(default_factory=lm_eval_version)
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON data: what ``cell_id`` is the digest of."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"tasks": dict(self.tasks)}
+
+    @property
+    def cell_id(self) -> str:
+        """The key of the results."""
+        return digest(self.describe())
+
+
+def score_arguments(given: Mapping[str, Any], host: type) -> dict[str, Any]:
+    """Return the arguments of lm-eval's model class that change scores and are not at their defaults, as JSON data.
+
+    Args:
+        given: keyword arguments for ``host``, those that belong to the checkpoint excluded.
+        host: lm-eval's model class.
+    """
+    defaults = {name: p.default for name, p in inspect.signature(host).parameters.items()}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in WHERE_AND_HOW_FAST or (name in defaults and value == defaults[name]):
+            continue
+        if name in _FOLDERS:
+            found[name] = content_digest(Path(str(value)))
+        else:
+            found[name] = value if isinstance(value, (int, float)) else str(value)
+    return found
+
+
+WHERE_AND_HOW_FAST = frozenset(
+    {
+        *("batch_size", "max_batch_size", "device", "parallelize", "gpus", "max_memory_per_gpu", "max_cpu_memory"),
+        *("offload_folder", "tp_plan", "use_fast_tokenizer", "logits_cache", "device_map", "low_cpu_mem_usage"),
+        *("cache_dir", "local_files_only", "force_download", "proxies", "token", "trust_remote_code"),
+        *("attn_implementation", "dtype", "tokenizer"),
+    }
+)
+"""Arguments of lm-eval's model that are no part of `score_arguments`: dtype and tokenizer have places of their own."""
+
+_FOLDERS = frozenset({"peft", "delta"})
 
 
 class RequestDigest:

@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.arguments import choose, read_recipe, split_arguments
+from model_wrappers.checkpoints.checkpoint import load_error
+from model_wrappers.checkpoints.loading import Whole, refuse_ignored
 from model_wrappers.checkpoints.twins import twins
+from model_wrappers.compat import rolling_answer, rolling_text, rolling_value, warn_if_untried
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.answers import Answers
 from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.generation.stopping import generate_rows
-from model_wrappers.identity import RequestDigest, canonical, cell_id, weights_id
+from model_wrappers.identity import (
+    CellIdentity,
+    RequestDigest,
+    canonical,
+    score_arguments,
+    tokenizer_sha256,
+    weights_id,
+)
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.processes import join, world
 from model_wrappers.scoring.engine import PrefixScorer
@@ -61,6 +71,7 @@ class ModifiedLM(HFLM):
     """
 
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
+        warn_if_untried()
         arguments = {"pretrained": pretrained} | kwargs
         self._answers = Answers(self, GenerateOptions.take(arguments))
         self._scoring = take_scoring(arguments)
@@ -83,15 +94,14 @@ class ModifiedLM(HFLM):
         self._hidden_requests = False
         self._weights_folder: str | None = None
         self._trust_remote_code = bool(rest.get("trust_remote_code"))
-        self._identity_arguments = {k: str(v) for k, v in rest.items() if k not in _WHERE_AND_HOW_FAST}
-        if self._answers.options.generate_backend != "hf":
-            self._identity_arguments["generate_backend"] = self._answers.options.generate_backend
+        self._score_arguments = score_arguments(rest, HFLM)
         join()
         super().__init__(
             pretrained=self.checkpoint.location(),
             revision=self.checkpoint.revision,
             subfolder=self.checkpoint.subfolder,
             **rest,
+            **dict(self.checkpoint.overrides),
         )
         self._rank, self._world_size = world()
 
@@ -123,9 +133,29 @@ class ModifiedLM(HFLM):
             kwargs |= {"revision": "main", "subfolder": ""}
             pretrained = str(entry.path)
             self._weights_folder = pretrained if trained == len(todo) else None
-        super()._create_model(pretrained=pretrained, dtype=dtype, **kwargs)
+        self._load_whole(pretrained, dtype, **kwargs)
         self._model, steps = apply_in_memory(self.model, self.tokenizer, self.checkpoint, todo[trained:])
         self._steps += steps
+
+    def _load_whole(self, pretrained: str, dtype: Any, **kwargs: Any) -> None:
+        """Load by lm-eval's own method, and refuse what transformers would fill with random numbers or ignore.
+
+        Raises:
+            CheckpointError: weights are missing, damaged or unsafe to load.
+            ConfigError: a value in place of one of ``config.json`` had no effect.
+        """
+        auto_class: Any = getattr(self, "AUTO_MODEL_CLASS")  # noqa: B009  (HFLM sets it without a type)
+        self.AUTO_MODEL_CLASS = Whole(auto_class)
+        try:
+            HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
+        except Exception as error:
+            readable = load_error(error, self.checkpoint)
+            if readable is None:
+                raise
+            raise readable from error
+        finally:
+            self.AUTO_MODEL_CLASS = auto_class
+        refuse_ignored(self._model, self.checkpoint.overrides)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return (log-likelihood in nats, whether greedy) per request, as lm-eval defines it."""
@@ -140,24 +170,29 @@ class ModifiedLM(HFLM):
                 return found
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over."""
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over.
+
+        From lm-eval 0.5 on it stands in a tuple, as the release wants it.
+        """
         self._note("loglikelihood_rolling", requests)
-        texts: list[str] = [r.args[0] for r in requests]
+        texts = [rolling_text(r.args) for r in requests]
         if self._scoring == "prefixes":
             with self._progress(len(requests), disable_tqdm) as on_row:
                 found = self._scorer.texts(texts, on_row)
             if found is not None:
-                for text, (value, _) in zip(texts, found, strict=True):
-                    self.cache_hook.add_partial("loglikelihood_rolling", (text,), value)
-                return [RollingLogLikelihood(value, tokens=count) for value, count in found]
-        values = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+                answers = [rolling_answer(RollingLogLikelihood(value, tokens=count)) for value, count in found]
+                for request, answer in zip(requests, answers, strict=True):
+                    self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
+                return answers
+        values = map(rolling_value, super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
         counts = (len(self.tok_encode(text)) for text in texts)
-        return [RollingLogLikelihood(v, tokens=n) for v, n in zip(values, counts, strict=True)]
+        return [rolling_answer(RollingLogLikelihood(v, tokens=n)) for v, n in zip(values, counts, strict=True)]
 
     @functools.cached_property
     def _scorer(self) -> PrefixScorer:
-        return PrefixScorer(self, super()._loglikelihood_tokens, self._check_plan)
+        host = functools.partial(super().loglikelihood, disable_tqdm=True)
+        return PrefixScorer(self, super()._loglikelihood_tokens, host, self._check_plan)
 
     def _check_plan(self, plan: Plan) -> None:
         """Refuse what no context can hold, and continuations without a token."""
@@ -185,7 +220,7 @@ class ModifiedLM(HFLM):
 
         Raises:
             ConfigError: no template for an instruction, or an argument that cannot be.
-            JudgeError: vLLM did not start or did not answer.
+            ServerError: vLLM did not start or did not answer.
         """
         self._note(self._answers.options.request_kind, requests)
         return self._answers.generate(
@@ -237,13 +272,19 @@ class ModifiedLM(HFLM):
         """Give ``--use_cache`` one table per model: lm-eval's keys name the request but not the model that answered."""
         database = cache_hook.dbdict
         if database is not None:
-            identity = canonical([self.weights_id, self._identity_arguments])
+            identity = canonical(
+                [self.weights_id, self._score_arguments, self._tokenizer_sha256, self._answers.options.generate_backend]
+            )
             table = f"overtrain_{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
             database.conn.execute(f'CREATE TABLE IF NOT EXISTS "{table}" (key TEXT PRIMARY KEY, value BLOB)')
             database.conn.commit()
             database.tablename = table
             self._hidden_requests = True
         super().set_cache_hook(cache_hook)
+
+    @functools.cached_property
+    def _tokenizer_sha256(self) -> str:
+        return tokenizer_sha256(self.tokenizer)
 
     @functools.cached_property
     def weights_id(self) -> str:
@@ -256,11 +297,19 @@ class ModifiedLM(HFLM):
         dtype = str(info["model_dtype"]).removeprefix("torch.")
         identity = self.weights_id
         # Requests answered by --use_cache never reach the model: without them the cell cannot be named.
-        cell = None if self._hidden_requests else cell_id(identity, self._digest.by_task(), dtype)
+        found = CellIdentity(
+            weights=identity,
+            tasks=self._digest.by_task(),
+            dtype=dtype,
+            tokenizer=self._tokenizer_sha256,
+            arguments=self._score_arguments,
+        )
         info["overtrain"] = {
             "weights_id": identity,
-            "cell_id": cell,
-            "requests_sha256": self._digest.by_task(),
+            "cell_id": None if self._hidden_requests else found.cell_id,
+            "requests_sha256": dict(found.tasks),
+            "tokenizer_sha256": found.tokenizer,
+            "arguments": dict(found.arguments),
             "checkpoint": self.checkpoint.describe(),
             "tokens": self.checkpoint.tokens_seen(),
             "dtype": dtype,
@@ -284,14 +333,6 @@ class ModifiedLM(HFLM):
 
 
 _GENERATED_AT_A_TIME_ON_CPU = 16
-
-# Arguments of HFLM that change neither scores nor weights: they are not part of what --use_cache distinguishes.
-_WHERE_AND_HOW_FAST = frozenset(
-    {
-        *("batch_size", "max_batch_size", "device", "parallelize", "max_memory_per_gpu", "max_cpu_memory"),
-        *("offload_folder", "tp_plan", "use_fast_tokenizer", "logits_cache"),
-    }
-)
 
 
 class FineTunedLM(ModifiedLM):

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_wrappers.cache import ELSEWHERE, Entry, WeightsCache
+from model_wrappers.checkpoints.checkpoint import load_error
+from model_wrappers.checkpoints.loading import Whole, refuse_ignored, refuse_not_finite
 from model_wrappers.errors import StoreError
 from model_wrappers.files import writing
 from model_wrappers.identity import weights_id
@@ -49,11 +51,17 @@ def apply_in_memory(
     modifications: Sequence[Modification],
     work: Path | None = None,
 ) -> tuple[PreTrainedModel, list[Step]]:
-    """Fold ``modifications`` over ``model`` in order and return the outcome with one `Step` each."""
+    """Fold ``modifications`` over ``model`` in order and return the outcome with one `Step` each.
+
+    Raises:
+        DivergedError: weights are not finite, before or after a modification.
+    """
     steps = []
+    refuse_not_finite(model, f"the weights of {checkpoint.repo}")
     for modification in modifications:
         modified = modification.apply(model, tokenizer, checkpoint, work=work)
         model = modified.model
+        refuse_not_finite(model, f"{modification.name} with {modification.asked_for()}")
         steps.append(Step(modification.describe(), modified.metrics, modified.record))
     return model, steps
 
@@ -142,12 +150,20 @@ def _load(checkpoint: Checkpoint, device: torch.device, trust_remote_code: bool)
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.location(),
-        dtype=torch.float32,
-        trust_remote_code=trust_remote_code,
-        **checkpoint.load_kwargs(),
-    )
+    try:
+        model = Whole(AutoModelForCausalLM).from_pretrained(
+            checkpoint.location(),
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            **checkpoint.load_kwargs(),
+            **dict(checkpoint.overrides),
+        )
+    except Exception as error:
+        readable = load_error(error, checkpoint)
+        if readable is None:
+            raise
+        raise readable from error
+    refuse_ignored(model, checkpoint.overrides)
     return model.to(device).eval()
 
 

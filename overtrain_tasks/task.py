@@ -1,7 +1,8 @@
 """The task classes behind every YAML of this package (``class: !function overtrain_tasks.task.ChoiceTask``).
 
-They are lm-eval's `ConfigurableTask` with three things added: rows come through `overtrain_tasks.data`, few-shot
-examples from the split that `overtrain_tasks.fewshot` chooses, and multiple-choice tasks report two more metrics.
+They are lm-eval's task classes (`model_wrappers.compat_tasks`) with three things added: rows come through
+`overtrain_tasks.data`, few-shot examples from the split that `overtrain_tasks.fewshot` chooses, and multiple-choice
+tasks report two more metrics.
 Requests and upstream's metrics are lm-eval's own.
 """
 
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import TemplateError
 from lm_eval.api.metrics import mean
-from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
+from model_wrappers.compat import warn_if_untried
+from model_wrappers.compat_tasks import ChoiceHost, Host
 from model_wrappers.errors import DataError, install_excepthook
 from overtrain_tasks import data, fewshot, path
 from overtrain_tasks.templates import compiled
@@ -32,7 +34,7 @@ _log = logging.getLogger(__name__)
 _BAD_ROW = (ValueError, KeyError, IndexError, TypeError, SyntaxError, TemplateError)
 
 
-class MirroredTask(ConfigurableTask):
+class MirroredTask(Host):
     """A YAML task that reads the hub or a local mirror.
 
     Keys of the YAML's ``metadata`` that it uses: ``mirror`` (folder inside the mirror) and ``fields`` (what every row
@@ -48,6 +50,7 @@ class MirroredTask(ConfigurableTask):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         install_excepthook()  # stock `lm_eval` catches nothing: show one message, not a traceback
+        warn_if_untried()
         super().__init__(config=compiled({key: value for key, value in config.items() if key != "class"}))
 
     @property
@@ -114,15 +117,6 @@ class MirroredTask(ConfigurableTask):
             self._check_pools(shots)
         super().build_all_requests(**kwargs)
 
-    def dump_config(self) -> dict[str, Any]:
-        """Return the configuration for the results JSON, functions inside ``fewshot_config`` as text too."""
-        config = super().dump_config()
-        config["fewshot_config"] = {
-            key: self.config.serialize_function(value) if callable(value) else value
-            for key, value in config["fewshot_config"].items()
-        }
-        return config
-
     def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
         """As upstream; a row that does not fit is a `DataError`."""
         return self._guarded(super().doc_to_text, doc, doc_to_text)
@@ -176,7 +170,7 @@ class MirroredTask(ConfigurableTask):
                 )
 
 
-class ChoiceTask(MirroredTask):
+class ChoiceTask(MirroredTask, ChoiceHost):
     """A multiple-choice task: upstream's metrics, and two more.
 
     - ``bits_per_byte`` of the correct answer: -log-likelihood / (ln 2 x UTF-8 bytes of the scored continuation), lower
@@ -192,19 +186,12 @@ class ChoiceTask(MirroredTask):
     _ADDED: ClassVar[Mapping[str, bool]] = {"primary": True, "bits_per_byte": False}  # is higher better
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._chat_template = False
         super().__init__(config)
         for name, higher_is_better in self._ADDED.items():
-            self._aggregation_list[name] = mean
-            self._higher_is_better[name] = higher_is_better
+            self.add_metric(name, mean, higher_is_better=higher_is_better)
             self.config.metric_list.append(
                 {"metric": name, "aggregation": "mean", "higher_is_better": higher_is_better}
             )
-
-    def build_all_requests(self, **kwargs: Any) -> None:
-        """As upstream; remembers whether a chat template takes the place of the leading space."""
-        self._chat_template = bool(kwargs.get("apply_chat_template"))
-        super().build_all_requests(**kwargs)
 
     def construct_requests(self, doc: Any, ctx: Any, **kwargs: Any) -> list[Instance]:
         """As upstream, for documents whose correct answer is one of their choices.
@@ -226,7 +213,7 @@ class ChoiceTask(MirroredTask):
         if self.metadata["primary"] not in metrics:  # --predict_only replaces all metrics
             return metrics
         loglikelihood = results[self.correct(doc)][0]
-        n_bytes = len(self.correct_continuation(doc).encode("utf-8"))
+        n_bytes = len(self.scored_strings(doc)[self.correct(doc)].encode("utf-8"))
         return {
             **metrics,
             "primary": metrics[self.metadata["primary"]],
@@ -239,19 +226,12 @@ class ChoiceTask(MirroredTask):
         Raises:
             DataError: it is none of the choices.
         """
-        gold = self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc)
-        choices = self.doc_to_choice(doc)
+        gold, choices = self.answer_and_choices(doc)
         if isinstance(gold, str) and gold in choices:
             return choices.index(gold)
         if not isinstance(gold, int) or not 0 <= gold < len(choices):
             raise self._bad_row(doc, f"answer {gold!r} is none of the choices, numbered 0 to {len(choices) - 1}")
         return gold
-
-    def correct_continuation(self, doc: Any) -> str:
-        """Return the string whose log-likelihood is scored for the correct choice, leading space included."""
-        target = self.doc_to_target(doc) if self.multiple_input else self.doc_to_choice(doc)[self.correct(doc)]
-        # With a chat template lm-eval puts no delimiter before the answer (these tasks have no gen_prefix).
-        return target if self._chat_template else f"{self.config.target_delimiter}{target}"
 
 
 def _task_names() -> list[str]:

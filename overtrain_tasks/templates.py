@@ -11,7 +11,7 @@ import ast
 import functools
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.utils import env
+from model_wrappers.compat import jinja_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,4 +61,4 @@ def compiled(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _compile(text: str) -> JinjaTemplate:
-    return env.from_string(text)  # lm-eval's own environment: the same undefined and newline rules
+    return jinja_environment().from_string(text)  # lm-eval's own environment: the same undefined and newline rules

@@ -9,6 +9,7 @@ import asyncio
 import json
 import math
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["TEMPLATE", "FakeJudge", "answer", "failure", "shown", "top_logprobs"]
+__all__ = ["TEMPLATE", "FakeJudge", "answer", "failure", "shown", "texts", "top_logprobs"]
 
 TEMPLATE = """<|im_start|>system
 Compare.
@@ -40,6 +41,7 @@ class FakeJudge:
         model: that it serves.
         token_ids: of m and M; then it can tokenise, and honours ``logprob_token_ids``.
         tokenizer_info: what ``/tokenizer_info`` returns, if anything.
+        choices: the most that it returns for one request without ``logprobs``, whatever ``n`` asks for.
     """
 
     def __init__(
@@ -50,9 +52,12 @@ class FakeJudge:
         model: str = "judge",
         token_ids: tuple[int, int] | None = None,
         tokenizer_info: dict[str, Any] | None = None,
+        choices: int = 100,
     ) -> None:
         self.opinion, self.fault, self.model = opinion, fault, model
         self.token_ids, self.tokenizer_info = token_ids, tokenizer_info
+        self.choices = choices
+        self.drawn: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.port = 0
@@ -143,7 +148,19 @@ class FakeJudge:
         if isinstance(fault, web.Response):
             return fault
         await asyncio.sleep(0)
-        return answer(top_logprobs(self.opinion(body.get("messages", []))))
+        messages = body.get("messages", [])
+        if messages and not body.get("logprobs"):
+            return texts([self._drawn(messages) for _ in range(min(body.get("n", 1), self.choices))])
+        return answer(top_logprobs(self.opinion(messages)))
+
+    def _drawn(self, messages: list[dict[str, str]]) -> str:
+        """Return the next sample: of the first k, floor(k * opinion) are m. What is no comparison is answered with m."""
+        if "FIRST: " not in messages[-1]["content"]:
+            return "m"
+        name = json.dumps(messages)
+        self.drawn[name] += 1
+        share = self.opinion(messages) + 1e-9
+        return "m" if int(self.drawn[name] * share) > int((self.drawn[name] - 1) * share) else "M"
 
 
 def top_logprobs(first: float) -> list[dict[str, Any]]:
@@ -159,6 +176,12 @@ def answer(top: Iterable[dict[str, Any]] | None) -> web.Response:
     logprobs = None if top is None else {"content": [{"token": "m", "logprob": -0.1, "top_logprobs": list(top)}]}
     message = {"role": "assistant", "content": "m"}
     return web.json_response({"choices": [{"index": 0, "message": message, "logprobs": logprobs}]})
+
+
+def texts(answers: Iterable[str | None]) -> web.Response:
+    """Return a chat completion without log-probabilities: one choice per text."""
+    choices = [{"index": n, "message": {"role": "assistant", "content": text}} for n, text in enumerate(answers)]
+    return web.json_response({"choices": choices})
 
 
 def failure(status: int, message: str = "no", **headers: str) -> web.Response:

@@ -13,7 +13,7 @@ from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.checkpoints.fingerprints import sha256_of
 from model_wrappers.checkpoints.hub import fetch, snapshot
 from model_wrappers.coerce import coerce
-from model_wrappers.errors import CheckpointError, ConfigError
+from model_wrappers.errors import CheckpointError, ConfigError, OvertrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +25,7 @@ _WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
+_NO_IDENTITY = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"})
 _OTHER_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".npz")
 
 
@@ -37,6 +38,7 @@ class Checkpoint:
         revision: branch, tag or commit; a number (as lm-eval reads ``revision=1000``) becomes text. A folder has none.
         subfolder: folder within the repository that holds config and weights.
         tokens: tokens seen in pre-training, > 0, where the name does not say.
+        overrides: (key, value) of ``config.json`` that hold in place of what stands there, for training and evaluation.
 
     >>> Checkpoint(repo="EleutherAI/pythia-160m", revision="step1000").tokens_seen()
     2097152000
@@ -49,6 +51,7 @@ class Checkpoint:
     revision: str = "main"
     subfolder: str = ""
     tokens: int | None = None
+    overrides: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.repo, (str, Path)) or not str(self.repo).strip():
@@ -92,6 +95,37 @@ class Checkpoint:
         if self.is_local:
             return {"subfolder": self.subfolder} if self.subfolder else {}
         return {"revision": self.revision, "subfolder": self.subfolder}
+
+    def config(self) -> dict[str, Any]:
+        """Return what ``config.json`` says, with the overrides in their places.
+
+        Raises:
+            CheckpointError: it is not there or not JSON.
+        """
+        path = self._file("config.json")
+        try:
+            content = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise CheckpointError(
+                f"{path} is no configuration ({error}); download or copy the checkpoint again"
+            ) from error
+        return content | dict(self.overrides)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the model that is loaded, as JSON data: weights, configuration, code that comes along.
+
+        What a configuration says of where it came from and of the dtype that weights are loaded in is left out: a result
+        names its dtype itself.
+
+        Raises:
+            CheckpointError: as `weight_hashes` and `config`.
+        """
+        config = {key: value for key, value in self.config().items() if key not in _NO_IDENTITY}
+        found: dict[str, Any] = {"weights": self.fingerprint(), "config": config}
+        if "auto_map" in config:
+            code = [name for name in self._listing() if name.endswith(".py")]
+            found["code"] = {name: hashlib.sha256(self._file(name).read_bytes()).hexdigest() for name in code}
+        return found
 
     def tokens_seen(self) -> int | None:
         """Return the tokens seen in pre-training, or None where nothing says so.
@@ -301,7 +335,7 @@ def find_duplicates(checkpoints: Iterable[Checkpoint]) -> list[tuple[Checkpoint,
     return pairs
 
 
-def load_error(error: Exception, checkpoint: Checkpoint) -> CheckpointError | None:
+def load_error(error: Exception, checkpoint: Checkpoint) -> OvertrainError | None:
     """Return what an exception of ``from_pretrained`` means to a user, or None where its own message will do.
 
     ``.bin`` files are read with ``weights_only=True``, so a pickle that holds anything but tensors is refused before
@@ -317,6 +351,15 @@ def load_error(error: Exception, checkpoint: Checkpoint) -> CheckpointError | No
             f"tensors{f' ({reason.strip()})' if reason else ''}; use a revision with safetensors, or convert them "
             "where you trust them"
         )
+    if isinstance(error, TypeError):
+        unknown = next(
+            (key for key, _ in checkpoint.overrides if f"unexpected keyword argument {key!r}" in str(error)), None
+        )
+        if unknown is not None:
+            return ConfigError(
+                f"{unknown}={dict(checkpoint.overrides)[unknown]!r}: stands in config.json, but transformers takes it under "
+                "another name there and not as an argument; change config.json in a copy of the checkpoint"
+            )
     if isinstance(error, (SafetensorError, EOFError)):
         return CheckpointError(f"the weights of {place} are damaged ({error}); download or copy them again")
     return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["InitialStd", "resolve_initial_std"]
+__all__ = ["InitialStd", "resolve_initial_std", "step0_checkpoint"]
 
 SIDE_FILE = "init_std.json"
 
@@ -152,7 +152,7 @@ def _constant(name: str, parameter: torch.Tensor) -> bool:
 
 
 def _measured(revision: str, model: PreTrainedModel, checkpoint: Checkpoint) -> InitialStd:
-    start = _step0(revision, checkpoint)
+    start = step0_checkpoint(revision, checkpoint)
     given = _measure_files(start, {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)})
     if not all(any(name in given for name in aliases) for aliases in _aliases(model).values()):
         given = _measure_loaded(start, model)  # files whose tensors transformers renames, e.g. Pythia's embed_out
@@ -160,7 +160,16 @@ def _measured(revision: str, model: PreTrainedModel, checkpoint: Checkpoint) -> 
     return InitialStd(_aligned(given, model, where), f"step0:{revision}", f"measured on {where}")
 
 
-def _step0(revision: str, checkpoint: Checkpoint) -> Checkpoint:
+def step0_checkpoint(revision: str, checkpoint: Checkpoint) -> Checkpoint:
+    """Return the untrained checkpoint that ``init_std=step0:REVISION`` names.
+
+    Args:
+        revision: of the same repository; for a local checkpoint a folder, or the name of one beside it.
+        checkpoint: that is perturbed.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
     if not checkpoint.is_local:
         return replace(checkpoint, revision=revision, tokens=None)
     here = Path(checkpoint.location())

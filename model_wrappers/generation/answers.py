@@ -62,7 +62,7 @@ class Answers:
 
         Raises:
             ConfigError: no template, an impossible argument, or no vLLM.
-            JudgeError: vLLM did not start or did not answer.
+            ServerError: vLLM did not start or did not answer.
         """
         if self._prepared is None:
             lm = self._lm

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.serving.client import Endpoint, ask, check, fetch, run_anywhere
 from model_wrappers.serving.server import VllmServer
 
@@ -101,7 +101,7 @@ def complete(endpoint: Endpoint, completions: Sequence[Completion], decode: Call
         decode: from tokens to text, as lm-eval does it.
 
     Raises:
-        JudgeError: the server is gone, or leaves a prompt unanswered.
+        ServerError: the server is gone, or leaves a prompt unanswered.
     """
     texts: dict[int, str] = {}
     errors: list[str] = []
@@ -120,7 +120,7 @@ def complete(endpoint: Endpoint, completions: Sequence[Completion], decode: Call
     )
     ask(endpoint, "/completions", bodies, note)
     if errors:
-        raise JudgeError(
+        raise ServerError(
             f"the server at {endpoint.url} left {len(errors)} of {len(completions)} prompts without an answer, the first: "
             f"{errors[0]}; see its log, and run again"
         )
@@ -133,7 +133,7 @@ def serving(options: GenerateOptions, weights: Weights) -> Iterator[tuple[Endpoi
 
     Raises:
         ConfigError: there is no vLLM.
-        JudgeError: no server, or none that serves anything.
+        ServerError: no server, or none that serves anything.
     """
     if options.generate_url is not None:
         endpoint = _there(options.generate_url)
@@ -163,7 +163,7 @@ def _there(url: str) -> Endpoint:
     found = (answer.body or {}).get("data")
     names = [str(m.get("id")) for m in found if isinstance(m, dict)] if isinstance(found, list) else []
     if not names:
-        raise JudgeError(
+        raise ServerError(
             f"generate_url={url}: no model server answers there ({answer.error or 'it serves nothing'}); start one "
             "(`overtrain serve checkpoint` prints the command) or leave generate_url out"
         )

@@ -10,99 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from model_wrappers.coerce import coerce
+from model_wrappers.digests import content_digest
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.generators import isolated_generators
+from model_wrappers.modifications.parts import Axis, Cost, Modified, Shared, field
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["Axis", "Cost", "Modification", "Modified", "Shared", "field", "isolated_generators"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Axis:
-    """A field that studies vary, and how it is written and drawn.
-
-    Attributes:
-        field: of the modification.
-        label: for people, e.g. ``learning rate``.
-        unit: of its values, empty for a plain number.
-        scale: of an axis in a figure.
-        selected: whether a study chooses this field's value for every checkpoint, as the best learning rate.
-    """
-
-    field: str
-    label: str
-    unit: str = ""
-    scale: Literal["linear", "log"] = "linear"
-    selected: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What applying a modification costs, beyond loading and evaluating the checkpoint. An estimate, good to a factor of two.
-
-    Attributes:
-        tokens: that pass through the model; None where nothing tells how many.
-        flops_per_token: floating-point operations per token and parameter: 6 for training, 2 for a forward pass.
-        kept_bytes_per_parameter: of weights that stay in the cache.
-        unknown: what is not counted, in words, where ``tokens`` is None.
-    """
-
-    tokens: float | None = 0.0
-    flops_per_token: float = 0.0
-    kept_bytes_per_parameter: float = 0.0
-    unknown: str = ""
-
-    def flops(self, parameters: float) -> float:
-        """Return the floating-point operations for a model of ``parameters``; unknown tokens count as none."""
-        return (self.tokens or 0.0) * self.flops_per_token * parameters
-
-
-class Shared(Protocol):
-    """What several applications of one modification share in a process, e.g. random draws; see `Modification.shared`."""
-
-    def in_use(self) -> AbstractContextManager[None]:
-        """Let `Modification.apply` use it inside the block."""
-
-
-class Modified(NamedTuple):
-    """A modified model and what is worth recording of how it came about.
-
-    Attributes:
-        model: the same object that went in, or its replacement; in evaluation mode, shapes and dtypes as they were.
-        metrics: flat numbers for the results JSON, e.g. ``train_loss`` (nats per token) or ``distance`` (L2).
-        record: JSON data beyond numbers: the training log, the data's hash and template, the source of a scale.
-    """
-
-    model: PreTrainedModel
-    metrics: dict[str, float]
-    record: dict[str, Any] = {}  # noqa: RUF012  (a NamedTuple default, never written to)
-
-
-def field(default: Any = dataclasses.MISSING, *, doc: str, identity: bool = True, file: bool = False) -> Any:
-    """Declare a field of a modification.
-
-    Args:
-        default: its default; without one the user must give it.
-        doc: one line for help texts and tables: meaning, unit, allowed range.
-        identity: False for what only says where and how fast (a micro-batch, gradient checkpointing); such a field is
-            not part of ``weights_id``.
-        file: True for text that names a file, a folder or a data set; see `Modification.files`.
-    """
-    return dataclasses.field(default=default, metadata={"doc": doc, "identity": identity, "file": file})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +109,21 @@ class Modification(ABC):
 
         It depends on `content_fields` and the tokenizer alone, so a study reads each file once for all its cells.
         """
-        return {name: _content_sha256(getattr(self, name)) for name in self.files()}
+        return {
+            name: None if (value := getattr(self, name)) is None else content_digest(Path(str(value)))
+            for name in self.files()
+        }
+
+    def other_checkpoints(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:  # noqa: ARG002
+        """Return the checkpoints that it reads beside the one it is applied to; ``weights_id`` contains what they are.
+
+        Args:
+            checkpoint: what it is applied to.
+
+        Raises:
+            CheckpointError: one of them cannot be found.
+        """
+        return ()
 
     def missing_files(self) -> list[str]:
         """Return a message for every file that a field names and that is not there; nothing is downloaded.
@@ -221,7 +160,7 @@ class Modification(ABC):
 
     def identity(
         self,
-        checkpoint: Checkpoint,  # noqa: ARG002
+        checkpoint: Checkpoint,
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -233,7 +172,8 @@ class Modification(ABC):
             content: of `content`, where the caller has it already.
         """
         read = self.content(tokenizer) if content is None else dict(content)
-        return {"modification": self.name} | self.asked_for() | read
+        others = [other.identity() for other in self.other_checkpoints(checkpoint)]
+        return {"modification": self.name} | self.asked_for() | read | ({"other_checkpoints": others} if others else {})
 
     def asked_for(self) -> dict[str, Any]:
         """Return the fields that determine the outcome; the seed is left out where nothing is random."""
@@ -292,15 +232,3 @@ class Modification(ABC):
 @functools.cache
 def _annotations(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
-
-
-def _content_sha256(value: str | None) -> str | None:
-    """Return the sha256 of a local file, or of a folder's files with their names; any other value as it is."""
-    path = Path(value or "").expanduser()
-    if not value or not path.exists():
-        return value
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(path)}/{len(content)}/".encode() + content)
-    return f"sha256:{digest.hexdigest()}"

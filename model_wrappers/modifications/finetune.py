@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from model_wrappers.digests import tokenizer_sha256
 from model_wrappers.errors import ConfigError
 from model_wrappers.modifications.base import Axis, Cost, Modification, Modified, field, isolated_generators
 
@@ -127,7 +126,7 @@ class FineTune(Modification):
         from model_wrappers.training.data import load_examples
 
         loaded = load_examples(self.data_spec(), tokenizer)
-        return {"data_sha256": loaded.hash, "template": loaded.template, "tokenizer": _tokenizer_sha256(tokenizer)}
+        return {"data_sha256": loaded.hash, "template": loaded.template, "tokenizer": tokenizer_sha256(tokenizer)}
 
     def missing_files(self) -> list[str]:
         from model_wrappers.training.rows import missing
@@ -152,8 +151,10 @@ class FineTune(Modification):
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        where = {"data", "data_format", "data_split", "data_config"}  # the rows themselves count, not where they lie
-        return {k: v for k, v in super().identity(checkpoint, tokenizer, content).items() if k not in where}
+        # The rendered rows and their split count, not where they lie, how they are chosen or what they are called.
+        no_part = {name for name in self.content_fields() if name != "template"}
+        no_part |= {"epochs"} if self.max_steps is not None else set()
+        return {k: v for k, v in super().identity(checkpoint, tokenizer, content).items() if k not in no_part}
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return what the optimiser shall see; LoRA wraps the model here."""
@@ -210,13 +211,6 @@ class FineTune(Modification):
             "training_log": trained.log,
         }
         return Modified(final.to(dtype).eval(), trained.metrics | moved, record)
-
-
-def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a hash of everything that decides which tokens a text becomes."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(f"{tokenizer.bos_token_id}/{tokenizer.eos_token_id}/{text}".encode()).hexdigest()
 
 
 def _context(model: PreTrainedModel) -> int:

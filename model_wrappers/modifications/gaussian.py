@@ -97,6 +97,12 @@ class Gaussian(Modification):
     def shared(cls) -> Draws:
         return Draws()
 
+    def other_checkpoints(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+        from model_wrappers.checkpoints.initial_std import step0_checkpoint
+
+        kind, _, revision = self.init_std.strip().partition(":")
+        return (step0_checkpoint(revision, checkpoint),) if kind == "step0" and revision else ()
+
     def identity(
         self,
         checkpoint: Checkpoint,

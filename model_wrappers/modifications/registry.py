@@ -11,6 +11,7 @@ studies and reports. A package that cannot be loaded takes nothing with it but i
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -83,6 +84,8 @@ def _of_package(point: EntryPoint, taken: dict[str, type[Modification]]) -> dict
         lacking = [what for what in ("source", "category") if not isinstance(getattr(cls, what, None), str)]
         if lacking or inspect.isabstract(cls):
             raise ValueError(f"{cls.__name__} lacks {', '.join(lacking or sorted(cls.__abstractmethods__))}")
+        if any(isinstance(value, dataclasses.Field) for value in vars(cls).values()):
+            raise ValueError(f"{cls.__name__} lacks the decorator @dataclass(frozen=True, kw_only=True)")
     return found
 
 

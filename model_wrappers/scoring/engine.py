@@ -2,36 +2,54 @@
 
 Plans (tokens, forest, packing) are kept, so the cells of a study that share tokenizer and tasks tokenise once. A model that is
 not on the list of `architectures.proven`, or some of whose requests come out differently on lm-eval's own path, is scored
-there; one line of the log says why.
+there; one line of the log says why. That requests become lm-eval's tokens is looked at for every plan; that tokens get
+lm-eval's scores, once under the same circumstances (`scoring.proofs`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from model_wrappers.architectures.proven import why_not
 from model_wrappers.memory import keep_freed_memory
 from model_wrappers.scoring.attention import Unproven
+from model_wrappers.scoring.comparison import Scored, compare, inside_words, other_tokens, other_tokens_of_texts
+from model_wrappers.scoring.proofs import circumstances, recall, remember
 from model_wrappers.scoring.score import Plan, budget, score
 from model_wrappers.scoring.tokens import encode, encode_texts, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lm_eval.api.instance import Instance
+
     from model_wrappers.scoring.tokens import Request
 
 __all__ = ["PrefixScorer", "Scored"]
 
 _log = logging.getLogger(__name__)
-Scored = list[tuple[float, bool]]
+_Texts = TypeVar("_Texts", bound=tuple[str, ...])
 _BYTES = 10**9  # bytes of plans
-_Planned = tuple[Plan, list[tuple[int, int]]]
 _plans: OrderedDict[Any, _Planned] = OrderedDict()
-_compared: dict[Any, str | None] = {}
+
+
+class _Planned(NamedTuple):
+    """A plan, and what else is known of its requests once they are tokens.
+
+    Attributes:
+        plan: of all requests.
+        sizes: of every whole text, its windows and its tokens in numbers; empty where texts were not asked.
+        inside_words: further requests for the comparison, cut inside a word.
+        other_tokens: where lm-eval encodes a request differently, in words; None where it does not.
+    """
+
+    plan: Plan
+    sizes: list[tuple[int, int]]
+    inside_words: list[Request]
+    other_tokens: str | None
 
 
 class PrefixScorer:
@@ -40,12 +58,20 @@ class PrefixScorer:
     Args:
         lm: lm-eval's model: its weights, tokenizer, device, context and conventions.
         plain: lm-eval's own ``_loglikelihood_tokens``, for the comparison.
+        host: lm-eval's own ``loglikelihood``, for the comparison of tokens.
         before: called with every plan before it is scored; may raise.
     """
 
-    def __init__(self, lm: Any, plain: Callable[[list[Any]], Scored], before: Callable[[Plan], None]) -> None:
+    def __init__(
+        self,
+        lm: Any,
+        plain: Callable[..., Scored],
+        host: Callable[[list[Instance]], Any],
+        before: Callable[[Plan], None],
+    ) -> None:
         self._lm = lm
         self._plain = plain
+        self._host = host
         self._before = before
         self._why = why_not(lm.model)
         if str(lm.device) == "cpu":
@@ -62,26 +88,27 @@ class PrefixScorer:
 
     def pairs(self, pairs: Sequence[tuple[str, str]], on_row: Callable[[int], None]) -> Scored | None:
         """Return (log-likelihood in nats, whether greedy) of every context and continuation; None: take the plain path."""
-        return self._score(self._planned(pairs), on_row) if pairs and self.ready else None
+        return self._score(self._planned(pairs), "pairs", on_row) if pairs and self.ready else None
 
     def texts(self, texts: Sequence[str], on_row: Callable[[int], None]) -> list[tuple[float, int]] | None:
         """Return (log-likelihood in nats, number of tokens) of every whole text; None: take the plain path."""
         if not texts or not self.ready:
             return None
-        plan, sizes = self._planned_texts(texts)
-        found = self._score(plan, on_row)
+        planned = self._planned_texts(texts)
+        found = self._score(planned, "texts", on_row)
         if found is None:
             return None
         values = iter(found)
-        return [(sum(next(values)[0] for _ in range(parts)), tokens) for parts, tokens in sizes]
+        return [(sum(next(values)[0] for _ in range(parts)), tokens) for parts, tokens in planned.sizes]
 
-    def _score(self, plan: Plan, on_row: Callable[[int], None]) -> Scored | None:
+    def _score(self, planned: _Planned, asked: str, on_row: Callable[[int], None]) -> Scored | None:
+        plan = planned.plan
         self._before(plan)
         size = budget(self._lm.model, self._lm.device, self._lm.max_length)
         try:
             if not plan.inputs:
                 return []
-            if not self._agrees(plan, size):
+            if not self._agrees(planned, asked, size):
                 return None
             return score(self._lm.model, plan, self._lm.device, size, on_row)
         except Unproven as error:
@@ -89,9 +116,16 @@ class PrefixScorer:
             assert not self.ready
             return None
 
-    def _planned(self, pairs: Sequence[tuple[str, str]]) -> Plan:
+    def _planned(self, pairs: Sequence[tuple[str, str]]) -> _Planned:
         """Return the plan of ``pairs``: it depends on the tokenizer and the length of the context, not on weights."""
-        return self._kept(pairs, lambda: (Plan(encode(self._lm, pairs), self._lm.max_length), []))[0]
+
+        def make() -> _Planned:
+            cut = inside_words(_few(pairs))
+            made = [request for request in encode(self._lm, cut) if 0 < request.scored <= self._lm.max_length]
+            why = other_tokens(self._lm, self._host, [*_few(pairs), *cut])
+            return _Planned(Plan(encode(self._lm, pairs), self._lm.max_length), [], made, why)
+
+        return self._kept(pairs, make)
 
     def _planned_texts(self, texts: Sequence[str]) -> _Planned:
         """Return the plan of whole texts, and of each its windows and tokens in numbers."""
@@ -100,7 +134,9 @@ class PrefixScorer:
             tokens = encode_texts(self._lm, texts)
             parts = [windows(self._lm, ids) for ids in tokens]
             plan = Plan((w for part in parts for w in part), self._lm.max_length)
-            return plan, [(len(part), len(ids)) for part, ids in zip(parts, tokens, strict=True)]
+            sizes = [(len(part), len(ids)) for part, ids in zip(parts, tokens, strict=True)]
+            why = other_tokens_of_texts(self._lm, [text for (text,) in _few([(text,) for text in texts])])
+            return _Planned(plan, sizes, [], why)
 
         return self._kept([(text,) for text in texts], make)
 
@@ -112,40 +148,34 @@ class PrefixScorer:
         key = (seen.hexdigest(), _tokenizer_id(lm.tokenizer), lm.max_length, lm.prefix_token_id, lm.add_bos_token)
         if key not in _plans:
             _plans[key] = make()
-            while len(_plans) > 1 and sum(plan.bytes for plan, _ in _plans.values()) > _BYTES:
+            while len(_plans) > 1 and sum(planned.plan.bytes for planned in _plans.values()) > _BYTES:
                 _plans.popitem(last=False)
         _plans.move_to_end(key)
         return _plans[key]
 
-    def _agrees(self, plan: Plan, size: int) -> bool:
-        """Compare some requests with the plain path, once per architecture, configuration, dtype and device."""
-        model = self._lm.model
-        key = (type(model).__name__, model.config.to_json_string(), str(model.dtype), str(self._lm.device))
-        if key not in _compared:
-            _compared[key] = self._difference(plan.sample(), size)
-        self._why = _compared[key]
+    def _agrees(self, planned: _Planned, asked: str, size: int) -> bool:
+        """Compare some requests with the plain path, unless that was done before under the same circumstances."""
+        if planned.other_tokens is not None:
+            self._why = planned.other_tokens
+            return self.ready
+        plan = planned.plan
+        about = circumstances(self._lm, asked, plan.longest)
+        proof = recall(about) if about is not None else None
+        if proof is None:
+            found = compare(self._lm, self._plain, [*plan.sample(), *planned.inside_words], size)
+            if about is not None and found.telling:
+                remember(about, found.reason)
+            self._why = found.reason
+        elif proof.reason is not None:
+            self._why = f"{proof.reason} ({proof.made}; `overtrain cache proofs --forget` lets it be compared again)"
         return self.ready
 
-    def _difference(self, sample: list[Request], size: int) -> str | None:
-        """Return in words where the two paths disagree by more than rounding; None where they agree."""
-        import torch
 
-        model, lm = self._lm.model, self._lm
-        ours = score(model, Plan(sample, lm.max_length), lm.device, size)
-        before, lm.softmax_dtype = lm.softmax_dtype, torch.float32
-        try:
-            theirs = self._plain(
-                [(None, r.tokens[: -r.scored].tolist(), r.tokens[-r.scored :].tolist()) for r in sample]
-            )
-        finally:
-            lm.softmax_dtype = before
-        exact = model.dtype in {torch.float32, torch.float64}
-        for (one, _), (other, _), request in zip(ours, theirs, sample, strict=True):
-            allowed = 1e-3 + 1e-5 * abs(other) if exact else 0.1 * request.scored + 0.02 * abs(other)
-            same = one == other or (math.isnan(one) and math.isnan(other)) or abs(one - other) <= allowed
-            if not same:
-                return f"a log-likelihood of {other:.4f} came out as {one:.4f} when compared"
-        return None
+def _few(requests: Sequence[_Texts]) -> list[_Texts]:
+    """Return the longest, the shortest and the median of ``requests``, in characters, each with its successor."""
+    order = sorted(range(len(requests)), key=lambda i: sum(map(len, requests[i])))
+    chosen = (order[-1], order[0], order[len(order) // 2])
+    return [requests[i] for i in dict.fromkeys(i for c in chosen for i in (c, c + 1)) if i < len(requests)]
 
 
 def _tokenizer_id(tokenizer: Any) -> str:

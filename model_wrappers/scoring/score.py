@@ -64,15 +64,26 @@ class Plan:
         """What the tokens and their rows take, approximately."""
         return sum(4 * len(tokens) + 300 for tokens in self.inputs) * 3
 
+    @property
+    def longest(self) -> int:
+        """Tokens that the model reads of the longest request."""
+        return max(map(len, self.inputs), default=0)
+
     def sample(self) -> list[Request]:
         """Return the longest, the shortest and the median request with up to three neighbours of each: often its choices."""
+        return [
+            Request(np.concatenate([self.inputs[i], self.targets[i][-1:]]), len(self.targets[i])) for i in self._near()
+        ]
+
+    def _near(self) -> list[int]:
         order = sorted(range(len(self.inputs)), key=lambda i: len(self.inputs[i]))
-        near = dict.fromkeys(
-            i
-            for place in (order[-1], order[0], order[len(order) // 2])
-            for i in range(max(place - 1, 0), min(place + 3, len(order)))
-        )
-        return [Request(np.concatenate([self.inputs[i], self.targets[i][-1:]]), len(self.targets[i])) for i in near]
+        return [
+            *dict.fromkeys(
+                i
+                for place in (order[-1], order[0], order[len(order) // 2])
+                for i in range(max(place - 1, 0), min(place + 3, len(order)))
+            )
+        ]
 
     def rows(self, size: int) -> list[Row]:
         """Return the rows of at most ``size`` tokens, the largest first: too little memory shows at once."""

@@ -1,8 +1,8 @@
 """Context and continuation as token ids: what lm-eval does request by request, for all requests in a few calls.
 
 Source: ``TemplateLM.loglikelihood`` and ``_encode_pair`` of lm-eval 0.4.13. Trailing spaces of a context move to its
-continuation; context and continuation are encoded together and split by the context's own number of tokens; an empty context
-becomes the prefix token.
+continuation; the context is encoded alone; the continuation is what remains when both are encoded together and as many tokens
+are taken off as the context has; an empty context becomes the prefix token.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ def encode(lm: Any, pairs: Sequence[tuple[str, str]]) -> Iterator[Request]:
         lm: lm-eval's model, for its tokenizer and its conventions.
         pairs: context and continuation.
     """
-    lengths: dict[str, int] = {}
     for start in range(0, len(pairs), _BATCH):
         moved = [_moved(*pair) for pair in pairs[start : start + _BATCH]]
-        new = [context for context in dict.fromkeys(c for c, _ in moved) if context and context not in lengths]
-        lengths |= zip(new, map(len, encode_texts(lm, new)), strict=True)
+        contexts = [context for context in dict.fromkeys(c for c, _ in moved) if context]
+        alone = dict(zip(contexts, encode_texts(lm, contexts), strict=True))
         whole = _tokens(lm, [context + text for context, text in moved], [bool(context) for context, _ in moved])
         for (context, _), ids in zip(moved, whole, strict=True):
             if context:
-                yield Request(np.array(ids, np.int32), len(ids) - lengths[context])
+                # where tokens merge over the border, the context's own stand before what is left of the whole, as in lm-eval
+                continuation = ids[len(alone[context]) :]
+                yield Request(np.array([*alone[context], *continuation], np.int32), len(continuation))
             elif ids and ids[0] == lm.prefix_token_id:
                 yield Request(np.array(ids, np.int32), len(ids) - 1)
             else:

@@ -2,7 +2,7 @@
 
 Requests are pulled one by one as workers become free, and answers are handed over as they come, so memory does not grow
 with their number. A request that cannot succeed is told apart from a server that has gone: the first is an `Answer`
-without a body, the second ends the work with a `JudgeError` when everything that came has been handed over.
+without a body, the second ends the work with a `ServerError` when everything that came has been handed over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from model_wrappers.errors import JudgeError, close_match
+from model_wrappers.errors import ServerError, close_match
 from model_wrappers.serving.endpoint import Answer, Endpoint
 from model_wrappers.serving.transport import attempt, proxy_for, session
 
@@ -43,11 +43,11 @@ async def check(endpoint: Endpoint) -> None:
     """See that the server is up and has the model.
 
     Raises:
-        JudgeError: it is not, or it has not.
+        ServerError: it is not, or it has not.
     """
     answer = await fetch(endpoint, f"{endpoint.url}/models")
     if answer.body is None:
-        raise JudgeError(
+        raise ServerError(
             f"no model server answers at {endpoint.url} ({answer.error}); start one (`overtrain serve judge MODEL` prints "
             "the command) or give the URL of one that runs, up to and with /v1"
         )
@@ -55,7 +55,7 @@ async def check(endpoint: Endpoint) -> None:
     served = [str(m.get("id")) for m in data if isinstance(m, dict)] if isinstance(data, list) else []
     if endpoint.model not in served:
         names = ", ".join(served[:20]) or "nothing"
-        raise JudgeError(
+        raise ServerError(
             f"the server at {endpoint.url} has no model {endpoint.model!r}{close_match(endpoint.model, served)}; it has {names}"
         )
 
@@ -88,7 +88,7 @@ async def ask_all(
         on_answer: called once per request, always from one thread.
 
     Raises:
-        JudgeError: the server is gone, or wants none of it. What came before has been handed over; a request under way is
+        ServerError: the server is gone, or wants none of it. What came before has been handed over; a request under way is
             lost.
     """
     work = _Work(endpoint, f"{endpoint.url}{path}", iter(requests), on_answer)
@@ -208,17 +208,17 @@ class _Work:
         self.refused += answer.kind == "refused"
         silent = not tried.connected and time.monotonic() - self.heard > 2 * self.endpoint.timeout
         if silent or self.unconnected >= min(_GONE_AFTER, self.endpoint.concurrency):
-            raise JudgeError(
+            raise ServerError(
                 f"the server at {self.endpoint.url} is gone ({answer.error}); start it again and run the same command: what "
                 "it has answered is kept"
             )
         if self.failed >= 2 * max(self.endpoint.concurrency, _REFUSED_AFTER):
-            raise JudgeError(
+            raise ServerError(
                 f"the server at {self.endpoint.url} fails on everything, {self.failed} requests in a row ({answer.error}); "
                 "see its log, then run the same command again: what it has answered is kept"
             )
         if tried.status in _HOPELESS or (not self.answered and self.refused >= _REFUSED_AFTER):
-            raise JudgeError(
+            raise ServerError(
                 f"the server at {self.endpoint.url} refuses ({answer.error}); check the URL, the model's name "
                 f"{self.endpoint.model!r} and OPENAI_API_KEY"
             )

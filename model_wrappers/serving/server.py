@@ -21,7 +21,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.serving import guard
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class VllmServer:
 
         Raises:
             ConfigError: as `command`.
-            JudgeError: it died or did not answer in time; the message ends in the last lines of its log.
+            ServerError: it died or did not answer in time; the message ends in the last lines of its log.
         """
         for attempt in range(3):
             self.port = self._wanted or _free_port()
@@ -209,7 +209,7 @@ class VllmServer:
             except BaseException as error:
                 said = self.tail()
                 self.stop()
-                taken = isinstance(error, JudgeError) and any(words in said for words in _PORT_TAKEN)
+                taken = isinstance(error, ServerError) and any(words in said for words in _PORT_TAKEN)
                 if taken and self._wanted is None and attempt < 2:
                     continue  # somebody took the port between our look and the server's
                 raise
@@ -276,13 +276,13 @@ class VllmServer:
             assert self._process is not None
             status = self._process.poll()
             if status is not None:
-                raise JudgeError(
+                raise ServerError(
                     f"vLLM ended with status {status} before it served {self.model}; the last lines of its log:\n{self.tail()}"
                 )
             with contextlib.suppress(urllib.error.URLError, OSError), opener.open(f"{self.url[:-3]}/health", timeout=5):
                 return
             if time.monotonic() > deadline:
-                raise JudgeError(
+                raise ServerError(
                     f"vLLM did not serve {self.model} within {self._timeout:g} s; give it longer, or see the last lines of "
                     f"its log:\n{self.tail()}"
                 )

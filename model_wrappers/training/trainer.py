@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from model_wrappers.errors import ConfigError
+from model_wrappers.errors import ConfigError, DivergedError
 from model_wrappers.memory import keep_freed_memory
 from model_wrappers.processes import world
 from model_wrappers.training.forward import (
@@ -27,6 +29,7 @@ from model_wrappers.training.forward import (
     pad,
     target_count,
 )
+from model_wrappers.training.tokenise import TokenisedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,9 +37,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from model_wrappers.training.tokenise import TokenisedRow
 
-__all__ = ["Schedule", "Trained", "distances", "split_batch", "train"]
+__all__ = ["Schedule", "Trained", "check_warmup", "distances", "split_batch", "steps_of", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -105,32 +107,50 @@ def split_batch(
 
 
 class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """The rows; every index behind the last is a row of one token that teaches nothing."""
+
     def __init__(self, rows: Sequence[TokenisedRow]) -> None:
         self.rows = rows
+        self._nothing = TokenisedRow(rows[0].input_ids[:1], np.zeros(1, bool))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> TokenisedRow:
-        return self.rows[index]
+        return self.rows[index] if index < len(self.rows) else self._nothing
 
 
-class _Balanced(torch.utils.data.Sampler[int]):
-    """The rows of each global batch by length, so that a micro-batch has little padding; batches stay the shuffled ones."""
+class _Order(torch.utils.data.Sampler[int]):
+    """The rows of each epoch in the order that seed and epoch draw, the same for any number of processes.
 
-    def __init__(self, rows: Sequence[TokenisedRow], batch: int, seed: int) -> None:
+    Processes take micro-batches in turn. Where those do not come out even, rows that teach nothing are added at the end of the
+    epoch, so that no row counts twice (accelerate would fill up with rows from the epoch's start).
+
+    Args:
+        rows: to train on.
+        batch: rows per optimiser step.
+        seed: of the order.
+        multiple: what the number of indices of an epoch must be a multiple of.
+        by_length: sort the rows of each global batch by length, so that padded micro-batches have little padding.
+    """
+
+    def __init__(self, rows: Sequence[TokenisedRow], batch: int, seed: int, *, multiple: int, by_length: bool) -> None:
         self.rows, self.batch, self.seed, self.epoch = rows, batch, seed, 0
+        self._multiple, self._by_length = multiple, by_length
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return math.ceil(len(self.rows) / self._multiple) * self._multiple
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch  # accelerate tells it, also when a training is resumed
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.rows), generator=generator).tolist()
         for start in range(0, len(order), self.batch):
-            yield from sorted(order[start : start + self.batch], key=lambda index: -len(self.rows[index].input_ids))
+            part = order[start : start + self.batch]
+            yield from sorted(part, key=lambda index: -len(self.rows[index].input_ids)) if self._by_length else part
+        yield from range(len(order), len(self))
 
 
 class _Trainer(Trainer):
@@ -144,14 +164,14 @@ class _Trainer(Trainer):
         anchor: dict[str, torch.Tensor],
         l2_to_init: float,
         shortcuts: Shortcuts,
-        by_length: _Balanced | None,
+        order: _Order,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._anchor, self._l2, self._shortcuts, self._by_length = anchor, l2_to_init, shortcuts, by_length
+        self._anchor, self._l2, self._shortcuts, self._order = anchor, l2_to_init, shortcuts, order
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return self._by_length or super()._get_train_sampler(train_dataset)
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:  # noqa: ARG002
+        return self._order
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -170,6 +190,14 @@ class _Trainer(Trainer):
             penalty = sum((p - self._anchor[n]).square().sum() for n, p in inner.named_parameters())
             loss = loss + self._l2 * penalty / self.current_gradient_accumulation_steps
         return loss
+
+
+class _StopWhenDiverged(TrainerCallback):
+    """Ends a training at the first loss or gradient that is no finite number, before a state of it is saved."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        if not _is_finite(logs or {}):
+            control.should_training_stop, control.should_save = True, False
 
 
 def train(
@@ -192,9 +220,12 @@ def train(
         work: folder for resumable states; a whole state found there is resumed from, with the same outcome.
 
     Raises:
-        ConfigError: the global batch does not divide, FSDP without an accelerator, ``l2_to_init`` under FSDP.
+        ConfigError: the global batch does not divide, a warm-up as long as the training, FSDP without an accelerator,
+            ``l2_to_init`` under FSDP.
+        DivergedError: a loss or a gradient was no finite number.
     """
     _, processes = world()
+    check_warmup(schedule, len(rows))
     if model.device.type == "cpu":
         keep_freed_memory()
     shortcuts = known_shortcuts(model, [*rows, *validation], sharded=schedule.fsdp)
@@ -222,21 +253,68 @@ def train(
             anchor=anchor,
             l2_to_init=schedule.l2_to_init,
             shortcuts=shortcuts,
-            by_length=None if flat else _Balanced(rows, schedule.train_batch_size, schedule.seed),
+            order=_Order(
+                rows,
+                schedule.train_batch_size,
+                schedule.seed,
+                multiple=micro * processes if processes > 1 else 1,
+                by_length=not flat,
+            ),
+            callbacks=[_StopWhenDiverged()],
         )
         outcome = trainer.train(resume_from_checkpoint=_last_whole_state(work))
+        history = [entry for entry in trainer.state.log_history if "loss" in entry]
+        _refuse_diverged(history, schedule.learning_rate)
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         trained.eval()
         after = held_out_loss(trained, validation, collate, shortcuts)
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    metrics = {"train_loss": float(outcome.training_loss), "train_steps": float(outcome.global_step)}
+    # Trainer's own mean divides what was summed since a resume by all steps; the log holds every step.
+    metrics = {"train_steps": float(outcome.global_step)}
     if history:
+        metrics["train_loss"] = math.fsum(entry["loss"] for entry in history) / len(history)
         metrics["train_loss_last"] = float(history[-1]["loss"])
     for name, (value, stderr) in {"validation_loss_before": before, "validation_loss": after}.items():
         if value is not None:
             metrics[name] = value
             metrics[f"{name}_stderr"] = stderr
     return Trained(trained, metrics, history)
+
+
+def steps_of(schedule: Schedule, rows: int) -> int:
+    """Return the optimiser steps of a training on ``rows`` rows, as Trainer counts them."""
+    if schedule.max_steps is not None:
+        return schedule.max_steps
+    return math.ceil(schedule.epochs * math.ceil(rows / schedule.train_batch_size))
+
+
+def check_warmup(schedule: Schedule, rows: int) -> None:
+    """Refuse a warm-up that is as long as the training, whose learning rate then never reaches its peak.
+
+    Raises:
+        ConfigError: see above; the message counts both.
+    """
+    steps = steps_of(schedule, rows)
+    if steps and schedule.warmup_steps >= steps:
+        raise ConfigError(
+            f"warmup_steps={schedule.warmup_steps}: the training has {steps} step{'s' if steps > 1 else ''} ({rows} rows, "
+            f"train_batch_size={schedule.train_batch_size}), so the learning rate would never reach its peak; give fewer "
+            "warmup_steps, more rows or epochs, or a smaller batch"
+        )
+
+
+def _is_finite(entry: Mapping[str, float]) -> bool:
+    return all(math.isfinite(entry.get(name, 0.0)) for name in ("loss", "grad_norm"))
+
+
+def _refuse_diverged(history: Sequence[Mapping[str, float]], learning_rate: float) -> None:
+    for number, entry in enumerate(history):
+        if not _is_finite(entry):
+            last = f"{history[number - 1]['loss']:.4g}" if number else "none"
+            raise DivergedError(
+                f"training diverged at step {entry.get('step', number + 1):.0f}: loss {entry['loss']:g}, gradient norm "
+                f"{entry.get('grad_norm', math.nan):g} (last finite loss: {last}); there is nothing to evaluate at "
+                f"learning_rate={learning_rate:g}; lower it, or max_grad_norm"
+            )
 
 
 def _fitting_tokens(model: PreTrainedModel, shortcuts: Shortcuts) -> int:
@@ -280,6 +358,7 @@ def _arguments(model: PreTrainedModel, s: Schedule, micro: int, accumulate: int,
         remove_unused_columns=False,
         report_to="none",
         logging_steps=1,
+        logging_nan_inf_filter=False,
         logging_strategy="steps",
         save_strategy="steps" if s.resume_every else "no",
         save_steps=s.resume_every or 500,

@@ -46,7 +46,7 @@ class Pool:
             logs: folder for what they print, one file each; without it they print to the parent's streams.
         """
         context = multiprocessing.get_context("spawn")
-        self._reports: multiprocessing.Queue[int] = context.Queue()
+        self._reports: multiprocessing.Queue[Any] = context.Queue()
         self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(
             max_workers=workers or os.cpu_count() or 1,
@@ -72,43 +72,67 @@ class Pool:
         """Queue one job; jobs start in this order. Function and arguments must pickle."""
         self._jobs[self._pool.submit(function, *arguments)] = name
 
-    def finished(self, progress: Callable[[int], None]) -> Iterator[tuple[str, Any]]:
+    def finished(self, progress: Callable[[Any], None]) -> Iterator[tuple[str, Any]]:
         """Yield (name, result) of every job as it ends, jobs submitted meanwhile included.
 
         Args:
-            progress: called with every amount that a job passes to `report`, a few times a second.
+            progress: called with everything that a job passes to `report`, a few times a second.
 
         Raises:
             StoreError: a worker was killed (usually: out of memory).
             Exception: whatever a job raised.
         """
         while self._jobs:
-            done, _ = wait(self._jobs, timeout=0.2, return_when=FIRST_COMPLETED)
-            self._drain(progress)
-            for future in done:
-                name = self._jobs.pop(future)
-                try:
-                    result = future.result()
-                except BrokenProcessPool as error:
-                    raise StoreError(
-                        "a worker process was killed, most likely for want of memory; run the same command again "
-                        "(what is finished is kept), with fewer workers if need be"
-                    ) from error
-                yield name, result
-        self._drain(progress)
+            ended = self._wait()
+            for message in self._reports_so_far():
+                progress(message)
+            for future in ended:
+                yield self._jobs.pop(future), _result(future)
+        for message in self._reports_so_far():
+            progress(message)
 
-    def _drain(self, progress: Callable[[int], None]) -> None:
+    def news(self) -> Iterator[Any]:
+        """Yield everything that a job passes to `report`, and every job's result, as they come.
+
+        A report that is still on its way when the last job ends is lost; results are not.
+
+        Raises:
+            StoreError: a worker was killed (usually: out of memory).
+            Exception: whatever a job raised.
+        """
+        while self._jobs:
+            ended = self._wait()
+            yield from self._reports_so_far()
+            for future in ended:
+                del self._jobs[future]
+                yield _result(future)
+
+    def _wait(self) -> set[Future[Any]]:
+        """Return the jobs that have ended; wait a moment if there are none."""
+        return wait(self._jobs, timeout=0.2, return_when=FIRST_COMPLETED).done
+
+    def _reports_so_far(self) -> Iterator[Any]:
         while True:
             try:
-                progress(self._reports.get_nowait())
+                yield self._reports.get_nowait()
             except queue.Empty:
                 return
 
 
-def report(amount: int) -> None:
-    """Tell the parent, from inside a job, that ``amount`` more is done; outside of a worker do nothing."""
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise StoreError(
+            "a worker process was killed, most likely for want of memory; run the same command again "
+            "(what is finished is kept), with fewer workers if need be"
+        ) from error
+
+
+def report(message: Any) -> None:
+    """Tell the parent, from inside a job, how far the job is (``message`` must pickle); outside of a worker do nothing."""
     if _QUEUES:
-        _QUEUES[0].put(amount)
+        _QUEUES[0].put(message)
 
 
 def _start(reports: Any, environment: dict[str, str], logs: Path | None) -> None:

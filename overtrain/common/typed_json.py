@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["Value", "from_json", "to_json"]
 
 T = TypeVar("T")
+Value = str | int | float | bool | None
+"""A single value, such as that of a modification's field; a list of them is text, its items joined by ``+``."""
 
 
 class _MismatchError(ValueError):
@@ -74,8 +76,8 @@ def _reader(annotation: Any) -> Callable[[Any], Any]:
     if origin is Literal:
         return _literal_reader(arguments)
     if origin is tuple:
-        return _list_reader(_reader(arguments[0]))
-    if origin is Mapping:
+        return _list_reader(_reader(arguments[0]), None if arguments[-1] is Ellipsis else len(arguments))
+    if origin in {Mapping, dict}:
         return _mapping_reader(_reader(arguments[1]))
     return _SCALARS[annotation]
 
@@ -132,10 +134,12 @@ def _literal_reader(allowed: tuple[Any, ...]) -> Callable[[Any], Any]:
     return read
 
 
-def _list_reader(item: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _list_reader(item: Callable[[Any], Any], length: int | None) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise _MismatchError("", f"{value!r} is no list")
+        if length is not None and len(value) != length:
+            raise _MismatchError("", f"{value!r} has {len(value)} items instead of {length}")
         found = []
         for place, each in enumerate(value):
             try:
@@ -192,5 +196,5 @@ _SCALARS: dict[Any, Callable[[Any], Any]] = {
     bool: _scalar(bool, "true or false"),
     int: _integer,
     float: _number,
-    object: lambda value: value,
+    Any: lambda value: value,
 }

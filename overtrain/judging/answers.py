@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from model_wrappers.compat import logged_text
 from model_wrappers.errors import DataError
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -67,10 +68,7 @@ class Answers:
     def _parse(self, line: bytes) -> Answer:
         try:
             sample: dict[str, Any] = json.loads(line)
-            text = sample["filtered_resps"][0]
-            while isinstance(text, list):
-                text = text[0]
-            return Answer(int(sample["doc_id"]), str(sample["doc"]["instruction"]), str(text).strip())
+            return Answer(int(sample["doc_id"]), str(sample["doc"]["instruction"]), logged_text(sample).strip())
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(
                 f"{self._path} is not what the task writes ({error!r}); delete {self._path.parent} and run the study again"

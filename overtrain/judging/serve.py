@@ -6,31 +6,17 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.serving.server import VllmServer, command, vllm_python
 from overtrain.results.naming import SHORTEST_ID, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["DEFAULT_JUDGE", "judge_options", "locate", "printed", "run"]
+__all__ = ["DEFAULT_JUDGE", "locate", "printed", "run"]
 
 DEFAULT_JUDGE = "meta-llama/Meta-Llama-3-70B-Instruct"
 """Source: Springer et al. (2025), Appendix B.3."""
-
-
-def judge_options(
-    model: str = DEFAULT_JUDGE, *, gpus: int = 4, max_model_len: int | None = None, dtype: str = "auto"
-) -> dict[str, Any]:
-    """Return what `printed` and `run` take to serve a judge.
-
-    Args:
-        model: a hub repository or a folder, with a chat template.
-        gpus: 70B in bfloat16 is 140 GB: two of 80 GB hold the weights and little else, four are comfortable.
-        max_model_len: context in tokens; None for the model's own.
-        dtype: as vLLM names it.
-    """
-    return {"model": model, "gpus": gpus, "max_model_len": max_model_len, "dtype": dtype}
 
 
 def locate(what: str, *, cell: str | None = None) -> str:
@@ -97,7 +83,7 @@ def run(
 
     Raises:
         ConfigError: there is no vLLM.
-        JudgeError: the server does not start, or ends by itself.
+        ServerError: the server does not start, or ends by itself.
     """
     options = {name: value for name, value in options.items() if value is not None}
     server = VllmServer(model, port=port, host=host, extra=extra, **options)
@@ -107,25 +93,24 @@ def run(
         with server:
             say(f"{server.model} is served at {server.url}; its output is in {server.log}; Ctrl-C ends it")
             status = server.wait()
-            raise JudgeError(f"vLLM ended with status {status}; the last lines of its log:\n{server.tail()}")
+            raise ServerError(f"vLLM ended with status {status}; the last lines of its log:\n{server.tail()}")
     except KeyboardInterrupt:
         say("ended")
 
 
 def _of_study(folder: Path, name: str | None) -> str:
     """Return the folder of a cell's tuned weights in the cache."""
-    from overtrain.results.manifest import read_manifest
+    from overtrain.results.frame import load_study
 
-    manifest = read_manifest(folder)
-    entries = [e for e in (manifest or {}).get("cells", []) if e["weights_id"]]
+    cells = [cell for cell in load_study(folder).cells if cell.weights_id]
     if name is None:
-        such = entries[-1]["label"] if entries else "LABEL"
+        such = cells[-1].label if cells else "LABEL"
         raise ConfigError(f"{folder}: name one of its cells with --cell, such as {such!r}")
-    entry = named(entries, name, "cell")
-    cached = _cached(entry["weights_id"])
+    cell = named(cells, name, "cell")
+    cached = _cached(cell.weights_id or "")
     if cached is None:
         raise ConfigError(
-            f"{entry['label']}: its weights are not in the cache; run the study with keep_weights: all (or best), or "
+            f"{cell.label}: its weights are not in the cache; run the study with keep_weights: all (or best), or "
             "tune it again with lm_eval --model overtrain_ft"
         )
     return cached

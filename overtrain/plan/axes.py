@@ -1,40 +1,40 @@
-"""What registered modifications say of their fields: category, axes with label, unit and scale, fields that name data."""
+"""What modifications say of their fields, per column of a cell: category, axes, fields that name data, labels of a grid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from model_wrappers.modifications.base import Axis
 from model_wrappers.modifications.registry import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["Axis", "axes_of_cells", "axes_of_columns", "category_of", "data_of_columns", "selected_value"]
+__all__ = [
+    "Column",
+    "axes_of_cells",
+    "axes_of_columns",
+    "category_of",
+    "columns_of",
+    "data_of_columns",
+    "grid_labels",
+    "selected_value",
+]
 
 V = TypeVar("V")
 _BASE, _OTHER, _ELSEWHERE = "base", "other", "finetune"
 
 
-@dataclass(frozen=True)
-class Axis:  # gives way to `model_wrappers.modifications.base.Axis` when classes declare their axes
-    """A field that people vary."""
+class Column(NamedTuple):
+    """A field of one step, and the column that holds its values: a field that an earlier step has too gets a number."""
 
+    step: int
     field: str
-    label: str
-    unit: str = ""
-    scale: Literal["linear", "log"] = "linear"
-    selected: bool = False
-
-
-_RATE = Axis("learning_rate", "learning rate", scale="log", selected=True)
-_UNDECLARED: Mapping[str, tuple[str, tuple[Axis, ...], tuple[str, ...]]] = {
-    "gaussian": ("noise", (Axis("gamma", "gamma", "initial standard deviations", "log"),), ()),
-    "finetune": ("finetune", (_RATE,), ("data",)),
-    "lora": ("finetune", (_RATE,), ("data",)),
-}
+    name: str
 
 
 def category_of(steps: Sequence[str], *, elsewhere: bool = False) -> str:
@@ -54,7 +54,7 @@ def category_of(steps: Sequence[str], *, elsewhere: bool = False) -> str:
     classes = [registry().get(name) for name in steps]
     trained = [c for c in classes if c is not None and c.materialise]
     chosen = trained[-1] if trained else classes[-1]
-    return _OTHER if chosen is None else str(getattr(chosen, "category", _UNDECLARED.get(chosen.name, (_OTHER,))[0]))
+    return _OTHER if chosen is None else chosen.category
 
 
 def axes_of_columns(steps: Sequence[str]) -> dict[str, Axis]:
@@ -63,10 +63,10 @@ def axes_of_columns(steps: Sequence[str]) -> dict[str, Axis]:
     Without registered steps (a checkpoint that was tuned elsewhere, a package that is not installed), every axis of every
     registered modification is looked up by its field's name.
     """
-    classes = [registry().get(name) for name in steps]
-    if not classes or None in classes:
-        return {axis.field: axis for cls in registry().values() for axis in _axes(cls)}
-    return {column: axis for cls, field, column in _columns(classes) for axis in _axes(cls) if axis.field == field}
+    classes = _known(steps)
+    if classes is None:
+        return {axis.field: axis for cls in registry().values() for axis in cls.axes}
+    return {c.name: axis for c in columns_of(classes) for axis in classes[c.step].axes if axis.field == c.field}
 
 
 def data_of_columns(steps: Sequence[str], fields: Mapping[str, object]) -> tuple[str, ...]:
@@ -76,12 +76,12 @@ def data_of_columns(steps: Sequence[str], fields: Mapping[str, object]) -> tuple
         steps: names of the modifications.
         fields: the cell's columns.
     """
-    classes = [registry().get(name) for name in steps]
-    if not classes or None in classes:
-        named = {field for cls in registry().values() for field in _files(cls)}
+    classes = _known(steps)
+    if classes is None:
+        named = {field for cls in registry().values() for field in cls.files()}
         columns = [column for column in fields if column.rstrip("0123456789").rstrip("_") in named]
     else:
-        columns = [column for cls, field, column in _columns(classes) if field in _files(cls)]
+        columns = [c.name for c in columns_of(classes) if c.field in classes[c.step].files()]
     return tuple(str(fields[column]) for column in columns if fields.get(column) is not None)
 
 
@@ -94,29 +94,44 @@ def selected_value(axes: Mapping[str, Axis], fields: Mapping[str, object]) -> fl
     return None
 
 
-def _columns(classes: Sequence[type[Modification] | None]) -> Iterator[tuple[type[Modification], str, str]]:
-    """Yield class, field and column of every field but the seed, as `Cell.columns` names columns."""
-    taken: set[str] = set()
-    for cls in classes:
-        if cls is None:
-            continue
-        for field in cls.fields():
-            if field == "seed":
-                continue
-            column, number = field, 2
-            while column in taken:
-                column, number = f"{field}_{number}", number + 1
-            taken.add(column)
-            yield cls, field, column
-
-
-def _axes(cls: type[Modification]) -> tuple[Axis, ...]:
-    found: tuple[Axis, ...] = getattr(cls, "axes", _UNDECLARED.get(cls.name, ("", (), ()))[1])
+def columns_of(steps: Sequence[type[Modification]]) -> list[Column]:
+    """Return the columns of a list of modifications, the seed's excluded: a cell has one seed for all of them."""
+    found: list[Column] = []
+    for place, cls in enumerate(steps):
+        taken = {column.name for column in found}
+        for field in (name for name in cls.fields() if name != "seed"):
+            names = (field if number == 1 else f"{field}_{number}" for number in itertools.count(1))
+            found.append(Column(place, field, next(name for name in names if name not in taken)))
     return found
 
 
-def _files(cls: type[Modification]) -> tuple[str, ...]:
-    return _UNDECLARED.get(cls.name, ("", (), ()))[2]
+def grid_labels(grid: Sequence[Sequence[Modification]]) -> list[str]:
+    """Return for every point of a variant's grid the fields that vary and their values; no two are equal.
+
+    Fields that the classes declare as axes come first, in their order: ``learning_rate=1e-05 epochs=2.0``.
+    """
+    classes = [type(step) for step in grid[0]]
+    order = {(place, axis.field): rank for place, cls in enumerate(classes) for rank, axis in enumerate(cls.axes)}
+    columns = sorted(columns_of(classes), key=lambda c: (c.step, order.get((c.step, c.field), len(order))))
+    words = []
+    for column in columns:
+        values = [getattr(steps[column.step], column.field) for steps in grid]
+        if len(set(values)) > 1:
+            words.append([f"{column.name}={value}" for value in _written(values)])
+    return [" ".join(point) for point in zip(*words, strict=True)] if words else ["" for _ in grid]
+
+
+def _written(values: Sequence[object]) -> list[str]:
+    """Return values as text; of paths the last part, where the last parts tell them apart."""
+    whole = ["+".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values]
+    short = [text.rstrip("/").rpartition("/")[2] for text in whole]
+    return short if len(set(short)) == len(set(whole)) else whole
+
+
+def _known(steps: Sequence[str]) -> list[type[Modification]] | None:
+    """Return the classes of the steps; None where there are no steps, or one is not registered here."""
+    classes = [registry()[name] for name in steps if name in registry()]
+    return classes if classes and len(classes) == len(steps) else None
 
 
 def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dict[str, tuple[Axis, tuple[V, ...]]]:
@@ -137,6 +152,9 @@ def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dic
     for column, distinct in values.items():
         if len(distinct) > 1 or (column in known and None not in distinct):
             axis = known.get(column, Axis(column, column.replace("_", " ")))
-            label = axis.label if column == axis.field else f"{axis.label} {column.removeprefix(axis.field)[1:]}"
-            found[column] = replace(axis, field=column, label=label.strip()), tuple(distinct)
+            number = column.removeprefix(axis.field).removeprefix(
+                "_"
+            )  # of the step, for the second step and later ones
+            label = f"{axis.label} {number}" if number else axis.label
+            found[column] = replace(axis, field=column, label=label), tuple(distinct)
     return found

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.identity import digest
-from overtrain.study.study import BASE, Evaluation, Point
+from overtrain.plan.axes import columns_of
+from overtrain.study.study import BASE, Point
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from model_wrappers.modifications.base import Modification
+    from overtrain.common.typed_json import Value
+    from overtrain.study.settings import Evaluation
 
 __all__ = ["Cell", "seeded", "select_cells"]
 
@@ -33,6 +36,7 @@ class Cell:
         evaluation: how.
         base: of a checkpoint that was tuned elsewhere, what it was made from.
         fields: further columns of a checkpoint that was tuned elsewhere.
+        setting: what the variant's grid varies, as `overtrain.plan.axes.grid_labels` writes it.
         curve: whether it is a point of the study's curves; a reference with a seed of its own is none.
     """
 
@@ -43,7 +47,8 @@ class Cell:
     tasks: tuple[str, ...]
     evaluation: Evaluation
     base: Point | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    setting: str = ""
     curve: bool = True
 
     @functools.cached_property
@@ -51,9 +56,9 @@ class Cell:
         """What is asked for, as JSON data: no labels, and nothing that only says where or how fast."""
         return {
             "checkpoint": self.point.spec(),
-            "modifications": [_identity_fields(m) for m in self.modifications],
+            "modifications": [{"modification": m.name} | m.asked_for() for m in self.modifications],
             "tasks": sorted(self.tasks),
-            "evaluation": self.evaluation.spec(),
+            "evaluation": self.evaluation.identity(),
         }
 
     @functools.cached_property
@@ -68,13 +73,11 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people and for ``--only``: checkpoint, variant, what the grid varies, seed."""
+        """For people and for ``--only``: checkpoint, variant, what the variant's grid varies, seed."""
         words = [self.checkpoint, self.variant]
         if self.base is not None:
             words.append(self.point.label)
-        for name in ("gamma", "learning_rate", "bits", "sparsity", "alpha", "data", "lora_rank"):
-            values = [getattr(m, name) for m in self.modifications if hasattr(m, name)]
-            words += [f"{name}={_short(value)}" for value in values]
+        words += [self.setting] if self.setting else []
         if self.seed is not None:
             words.append(f"seed={self.seed}")
         return " ".join(words)
@@ -86,25 +89,17 @@ class Cell:
             return "tuned"
         return "+".join(m.name for m in self.modifications) or BASE
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Value]:
         """Return every field of every step; one that a later step has too gets the suffix ``_2`` (``_3``, ...).
 
         The seed is the cell's; a step that fixes another has a column ``seed_2`` by its place in the list.
         """
-        found: dict[str, Any] = dict(self.fields)
-        for place, step in enumerate(self.modifications, start=1):
-            for name, value in step.describe().items():
-                if name == "modification":
-                    continue
-                if name == "seed":
-                    if value != self.seed:
-                        found[f"seed_{max(place, 2)}"] = value
-                    continue
-                column, number = name, 2
-                while column in found:
-                    column, number = f"{name}_{number}", number + 1
-                found[column] = "+".join(map(str, value)) if isinstance(value, list | tuple) else value
-        return found
+        found: dict[str, Value] = dict(self.fields)
+        for column in columns_of([type(step) for step in self.modifications]):
+            value = getattr(self.modifications[column.step], column.field)
+            found[column.name] = "+".join(map(str, value)) if isinstance(value, tuple) else value
+        own = {max(place, 2): m.seed for place, m in enumerate(self.modifications, start=1) if m.seed != self.seed}
+        return found | {f"seed_{place}": seed for place, seed in own.items()}
 
 
 def select_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -135,13 +130,3 @@ def select_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
 def seeded(modification: Modification, seed: int) -> Modification:
     """Return the modification with the cell's seed; one that the file gives (other than the default 0) stays."""
     return modification if modification.seed != 0 else dataclasses.replace(modification, seed=seed)
-
-
-def _identity_fields(modification: Modification) -> dict[str, Any]:
-    own = {f.name: getattr(modification, f.name) for f in dataclasses.fields(modification) if f.metadata["identity"]}
-    return {"modification": modification.name} | own
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text.rpartition("/")[2] if "/" in text else text

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.errors import ConfigError
 from overtrain.plan.costs import evaluation_tokens, generated_tokens, machine_for, parameters
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.plan.located import checkpoint_of
-from overtrain.study.load import load_study
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:

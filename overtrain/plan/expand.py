@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import ConfigError
+from overtrain.plan.axes import grid_labels
 from overtrain.plan.cells import Cell, seeded
 from overtrain.plan.reference import reference_cell
 from overtrain.study.study import BASE
@@ -39,16 +40,23 @@ def expand(study: Study) -> list[Cell]:
 def _all(study: Study) -> Iterator[Cell]:
     common: dict[str, Any] = {"evaluation": study.evaluation}
     untuned = _untuned_tasks(study)
+    labels = {variant.name: grid_labels(variant.grid) for variant in study.variants}
     for point in study.points:
         yield Cell(point=point, variant=BASE, tasks=untuned, **common)
         for variant in study.variants:
-            for steps in variant.grid:
+            for steps, setting in zip(variant.grid, labels[variant.name], strict=True):
                 for seed in variant.seeds:
                     own = tuple(seeded(m, seed) for m in steps if not m.is_neutral())
                     if own:
                         tasks = study.tasks if any(m.materialise for m in own) else untuned
                         yield Cell(
-                            point=point, variant=variant.name, modifications=own, seed=seed, tasks=tasks, **common
+                            point=point,
+                            variant=variant.name,
+                            modifications=own,
+                            seed=seed,
+                            tasks=tasks,
+                            setting=setting,
+                            **common,
                         )
         for tuned in study.tuned:
             if tuned.base.spec() == point.spec():

@@ -47,7 +47,7 @@ def task_witness(cell: Cell, text_file: str | None) -> str:
     stamps = [_tree(Path(folder)) for folder in folders if folder]
     text = _files([Path(text_file)]) if text_file else None
     named = [os.environ.get(name) for name in _VARIABLES]
-    return digest([sorted(cell.tasks), evaluation.spec(), stamps, text, named, [version(p) for p in _PACKAGES]])
+    return digest([sorted(cell.tasks), evaluation.identity(), stamps, text, named, [version(p) for p in _PACKAGES]])
 
 
 def data_witness(cell: Cell) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from model_wrappers.identity import CellIdentity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,7 @@ class Job:
         requests: task -> sha256 of its requests.
         sign: changes with what the requests are built from, see `overtrain.plan.fingerprints`.
         dtype: of the evaluated weights.
+        tokenizer: hash of the tokenizer.
         reuse_base: keep the base weights in memory for a later cell of the same checkpoint.
         root: the study's folder.
         file: the study's YAML file.
@@ -44,6 +46,7 @@ class Job:
     requests: dict[str, str]
     sign: str
     dtype: str
+    tokenizer: str
     reuse_base: bool
     root: Path
     file: Path
@@ -61,12 +64,9 @@ class Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What ``cell_id`` is the digest of."""
-        return {
-            "weights": self.weights_id,
-            "tasks": self.requests,
-            "dtype": self.dtype,
-            "lm_eval": version("lm_eval"),
-        }
+        return CellIdentity(
+            weights=self.weights_id, tasks=self.requests, dtype=self.dtype, tokenizer=self.tokenizer
+        ).describe()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import OvertrainError
-from model_wrappers.identity import digest
+from model_wrappers.identity import digest, tokenizer_sha256
 from overtrain.plan.fingerprints import checkpoint_witness
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class LocatedPoint:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+
+    @functools.cached_property
+    def tokenizer_sha256(self) -> str:
+        """Hash of the tokenizer, a part of every cell's identity."""
+        return tokenizer_sha256(self.tokenizer)
 
     @functools.cached_property
     def vocabulary(self) -> str:

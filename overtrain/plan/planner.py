@@ -8,20 +8,23 @@ without reading any of that again. The file is a cache: delete it and it is made
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping  # noqa: TC003  (read at run time by from_json)
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import CheckpointError, OvertrainError
 from model_wrappers.files import write_whole
-from model_wrappers.identity import cell_id, digest, weights_digest
+from model_wrappers.identity import CellIdentity, digest, weights_digest
+from overtrain.common.typed_json import from_json, to_json
 from overtrain.plan.dtypes import evaluated_dtype
-from overtrain.plan.fingerprints import data_witness, task_witness
+from overtrain.plan.fingerprints import checkpoint_witness, data_witness, task_witness
 from overtrain.plan.jobs import Job, Plan, settings_of
 from overtrain.plan.located import LocatedPoint
 from overtrain.plan.tasks import built_tasks
-from overtrain.study.study import LADDER_TEXT
+from overtrain.study.settings import LADDER_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from model_wrappers.modifications.base import Modification
@@ -29,6 +32,33 @@ if TYPE_CHECKING:
     from overtrain.study.study import Point
 
 __all__ = ["Planner"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedWeights:
+    """Identities of a cell's weights.
+
+    Attributes:
+        witness: changes with the files that the identities depend on.
+        weights_id: of the evaluated weights.
+        tuned_id: of the weights that training leaves in the cache, None where nothing is trained.
+        dtype: of the evaluated weights.
+        tokenizer: hash of the tokenizer.
+    """
+
+    witness: str
+    weights_id: str
+    tuned_id: str | None
+    dtype: str
+    tokenizer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recalled:
+    """The contents of ``plan.json``: requests by the witness of their tasks, weights by the cell's key."""
+
+    requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weights: Mapping[str, PlannedWeights] = field(default_factory=dict)
 
 
 class Planner:
@@ -45,7 +75,8 @@ class Planner:
         self._root, self._file, self._text = root, file, text_file
         self._places = {key: LocatedPoint(point) for key, point in located.items()}
         self._path = root / ".work" / "plan.json"
-        self._recalled = _recall(self._path)
+        recalled = _recall(self._path)
+        self._built, self._known = dict(recalled.requests), dict(recalled.weights)
         self._changed = False
         self._contents: dict[str, dict[str, Any]] = {}
         self._signs: dict[tuple[str, ...], str] = {}
@@ -85,23 +116,26 @@ class Planner:
             _refuse_duplicates(list(self._places.values()))
         if self._changed:
             used = set(self._signs.values())
-            self._recalled["requests"] = {s: r for s, r in self._recalled["requests"].items() if s in used}
-            write_whole(self._path, json.dumps(self._recalled).encode())
+            kept = {sign: requests for sign, requests in self._built.items() if sign in used}
+            write_whole(self._path, json.dumps(to_json(_Recalled(requests=kept, weights=self._known))))
         return Plan(list(jobs.values()), problems)
 
     def _job(
-        self, cell: Cell, place: LocatedPoint, requests: dict[str, str], weights: dict[str, Any], *, share: bool
+        self, cell: Cell, place: LocatedPoint, requests: Mapping[str, str], weights: PlannedWeights, *, share: bool
     ) -> Job:
         return Job(
             cell=cell,
             point=place.point,
             text_file=self._text_of(cell),
-            cell_id=cell_id(weights["weights_id"], requests, weights["dtype"]),
-            weights_id=weights["weights_id"],
-            tuned_id=weights["tuned_id"],
-            requests=requests,
+            cell_id=CellIdentity(
+                weights=weights.weights_id, tasks=requests, dtype=weights.dtype, tokenizer=weights.tokenizer
+            ).cell_id,
+            weights_id=weights.weights_id,
+            tuned_id=weights.tuned_id,
+            requests=dict(requests),
             sign=self._sign(cell),
-            dtype=weights["dtype"],
+            dtype=weights.dtype,
+            tokenizer=weights.tokenizer,
             reuse_base=share and not _trained(cell),
             root=self._root,
             file=self._file,
@@ -111,13 +145,13 @@ class Planner:
         given = cell.evaluation.text_file
         return self._text if given == LADDER_TEXT else given
 
-    def _requests(self, cell: Cell, *, compute: bool) -> dict[str, str] | None:
+    def _requests(self, cell: Cell, *, compute: bool) -> Mapping[str, str] | None:
         text = self._text_of(cell)
         sign = self._sign(cell)
-        known = self._recalled["requests"].get(sign)
+        known = self._built.get(sign)
         if known is None and compute:
             known = built_tasks(cell.tasks, settings_of(cell, text), sign).requests
-            self._recalled["requests"][sign] = known
+            self._built[sign] = known
             self._changed = True
         return known
 
@@ -127,7 +161,7 @@ class Planner:
             self._signs[cell.tasks] = task_witness(cell, self._text_of(cell))
         return self._signs[cell.tasks]
 
-    def _weights(self, cell: Cell, place: LocatedPoint, *, compute: bool) -> dict[str, Any] | None:
+    def _weights(self, cell: Cell, place: LocatedPoint, *, compute: bool) -> PlannedWeights | None:
         """Return weights_id, tuned_id and dtype of a cell.
 
         Raises:
@@ -136,21 +170,23 @@ class Planner:
         names = tuple(getattr(m, name) for m in cell.modifications for name in m.files())
         if names not in self._data:
             self._data[names] = data_witness(cell)
-        witness = digest([place.witness, self._data[names], cell.evaluation.dtype])
-        known = self._recalled["weights"].get(cell.key)
-        if known is not None and known["witness"] == witness:
-            return dict(known)
+        others = [checkpoint_witness(c) for m in cell.modifications for c in m.other_checkpoints(place.checkpoint)]
+        witness = digest([place.witness, self._data[names], cell.evaluation.dtype, others])
+        known = self._known.get(cell.key)
+        if known is not None and known.witness == witness:
+            return known
         if not compute:
             return None
         steps = [self._identity(m, place) for m in cell.modifications]
         trained = _trained(cell)
-        found = {
-            "witness": witness,
-            "weights_id": weights_digest(place.checkpoint, steps),
-            "tuned_id": weights_digest(place.checkpoint, steps[:trained]) if trained else None,
-            "dtype": evaluated_dtype(place.checkpoint, cell.evaluation.dtype),
-        }
-        self._recalled["weights"][cell.key] = found
+        found = PlannedWeights(
+            witness=witness,
+            weights_id=weights_digest(place.checkpoint, steps),
+            tuned_id=weights_digest(place.checkpoint, steps[:trained]) if trained else None,
+            dtype=evaluated_dtype(place.checkpoint, cell.evaluation.dtype),
+            tokenizer=place.tokenizer_sha256,
+        )
+        self._known[cell.key] = found
         self._changed = True
         return found
 
@@ -192,9 +228,9 @@ def _refuse_duplicates(places: Sequence[LocatedPoint]) -> None:
             )
 
 
-def _recall(path: Path) -> dict[str, dict[str, Any]]:
+def _recall(path: Path) -> _Recalled:
+    """Return what an earlier plan wrote; nothing where the file is missing or of another version."""
     try:
-        found = json.loads(path.read_bytes())
-        return {"requests": dict(found["requests"]), "weights": dict(found["weights"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"requests": {}, "weights": {}}
+        return from_json(_Recalled, json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return _Recalled()

@@ -5,47 +5,77 @@ lower middle of an even one) at the last checkpoint, first run, first seed. A st
 command line one cell of one variant. A reference with a seed that the study does not have is a cell of its own that
 generates answers and is on no curve: nothing then has to be left out.
 
+The choice looks at labels alone (`Candidate`): cells of a plan and records of a swept study are chosen from alike.
+
 Source: Springer et al. (2025), Appendix B.3: the reference has one fixed seed and learning rate.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from model_wrappers.errors import close_match
+from overtrain.plan.axes import axes_of_columns, data_of_columns, selected_value
 from overtrain.plan.cells import seeded
-from overtrain.results.naming import named
+from overtrain.study.settings import ReferenceChoice
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from model_wrappers.modifications.base import Modification
+    from overtrain.common.typed_json import Value
     from overtrain.plan.cells import Cell
-    from overtrain.study.study import Reference, Study
+    from overtrain.study.study import Study
 
-__all__ = ["Group", "generates", "groups", "reference_cell", "reference_problems"]
+__all__ = ["Candidate", "applies", "choose", "generates", "grouped", "reference_cell", "reference_problems"]
 
 
-@dataclass(frozen=True)
-class Group:
-    """Cells whose answers are compared with one reference: one family, variant and fine-tuning data.
+class Candidate(Protocol):
+    """What choosing a reference asks of a cell; `overtrain.results.record.CellRecord` says what each label means."""
 
-    Attributes:
-        family: of the checkpoints.
-        variant: of the study.
-        reference: the reference's entry in ``study.json``; its ``cell_id`` is None while nothing is planned.
-        default: whether nobody chose it.
-        cells: entries to judge, in the study's order, the reference excluded.
-    """
+    @property
+    def checkpoint(self) -> str: ...  # noqa: D102
+    @property
+    def family(self) -> str: ...  # noqa: D102
+    @property
+    def run(self) -> str: ...  # noqa: D102
+    @property
+    def tokens(self) -> int: ...  # noqa: D102
+    @property
+    def variant(self) -> str: ...  # noqa: D102
+    @property
+    def seed(self) -> int | None: ...  # noqa: D102
+    @property
+    def fields(self) -> Mapping[str, Value]: ...  # noqa: D102
+    @property
+    def selected(self) -> float | None: ...  # noqa: D102
+    @property
+    def data(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def reference_only(self) -> bool: ...  # noqa: D102
 
+
+C = TypeVar("C", bound=Candidate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planned:
+    """A cell of a plan with its labels."""
+
+    cell: Cell
+    checkpoint: str
     family: str
+    run: str
+    tokens: int
     variant: str
-    reference: dict[str, Any]
-    default: bool
-    cells: tuple[dict[str, Any], ...]
+    seed: int | None
+    fields: Mapping[str, Value]
+    selected: float | None
+    data: tuple[str, ...]
+    reference_only: bool
 
 
 def generates(cell: Cell) -> bool:
@@ -54,30 +84,36 @@ def generates(cell: Cell) -> bool:
     return tuned and TASK in cell.tasks
 
 
-def groups(manifest: Mapping[str, Any], override: str | None = None) -> list[Group]:
-    """Return the groups of a study's ``study.json``, in its order.
+def grouped(candidates: Iterable[C]) -> list[list[C]]:
+    """Return candidates of one family, variant and fine-tuning data together, in their order."""
+    found: dict[tuple[str, str, tuple[str, ...]], list[C]] = {}
+    for each in candidates:
+        found.setdefault((each.family, each.variant, each.data), []).append(each)
+    return list(found.values())
 
-    Args:
-        manifest: of `overtrain.results.manifest.read_manifest`.
-        override: a cell in place of the reference of its own group: ``cell_id`` (eight characters are enough), label, or a
-            pattern (``*``, ``?``) for labels that fits one cell. The other groups keep theirs.
 
-    Raises:
-        ConfigError: ``override`` names no cell with answers, or several.
-    """
-    answering = [entry for entry in manifest["cells"] if entry.get("answers")]
-    chosen = named(answering, override, "reference") if override else None
-    wanted = manifest["study"].get("reference") or {}
-    found = []
-    for members in _grouped(answering):
-        applies = _applies(members, wanted)
-        given = chosen is not None and any(e is chosen for e in members)
-        reference = chosen if chosen is not None and given else _choose(members, wanted if applies else {})
-        default = not given and not (applies and wanted.get("seed") in (None, reference["seed"]))
-        cells = tuple(e for e in members if e is not reference and not e.get("reference_only"))
-        first = members[0]
-        found.append(Group(first["family"], first["variant"], reference, default, cells))
-    return found
+def applies(members: Sequence[Candidate], wanted: ReferenceChoice | None) -> bool:
+    """Say whether the study's ``reference`` is in this group: its variant, its checkpoint and its learning rate are."""
+    if wanted is None or wanted == ReferenceChoice() or wanted.variant not in {None, members[0].variant}:
+        return False
+    at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
+    return any(_has(e, wanted.fields) for e in at)
+
+
+def choose(members: Sequence[C], wanted: ReferenceChoice | None) -> C:
+    """Return the candidate of a group that ``wanted`` names; what it leaves open is the default's."""
+    wanted = wanted or ReferenceChoice()
+    left = [e for e in members if not e.reference_only or e.seed == wanted.seed]
+    if wanted.checkpoint is None:
+        left = [e for e in left if e.tokens == max(x.tokens for x in left)]
+    else:
+        left = [e for e in left if _is_checkpoint(e, wanted.checkpoint)]
+    left = [e for e in left if e.run == left[0].run and _has(e, wanted.fields)]
+    values = sorted({e.selected for e in left if e.selected is not None})
+    if values:
+        middle = values[(len(values) - 1) // 2]
+        left = [e for e in left if e.selected == middle]
+    return next((e for e in left if wanted.seed is not None and e.seed == wanted.seed), left[0])
 
 
 def reference_cell(study: Study, cells: Iterable[Cell]) -> list[Cell]:
@@ -87,20 +123,19 @@ def reference_cell(study: Study, cells: Iterable[Cell]) -> list[Cell]:
         study: with its ``reference``.
         cells: all others of the study.
     """
-    wanted = _spec(study.reference)
-    if wanted.get("seed") is None:
+    wanted = study.reference
+    if wanted is None or wanted.seed is None:
         return []
     added = []
-    for members in _grouped(_entry(cell) for cell in cells if generates(cell)):
-        if not _applies(members, wanted) or any(e["seed"] == wanted["seed"] for e in members):
+    for members in grouped(_planned(cell) for cell in cells if generates(cell)):
+        if not applies(members, wanted) or any(e.seed == wanted.seed for e in members):
             continue
-        like = _choose(members, wanted | {"seed": None})["cell"]
+        like = choose(members, dataclasses.replace(wanted, seed=None)).cell
         steps = _unseeded(study, like)
         if steps is not None:
-            own = tuple(seeded(m, wanted["seed"]) for m in steps)
+            own = tuple(seeded(m, wanted.seed) for m in steps)
             if own != like.modifications:
-                new = {"modifications": own, "seed": wanted["seed"], "tasks": (TASK,), "curve": False}
-                added.append(dataclasses.replace(like, **new))
+                added.append(dataclasses.replace(like, modifications=own, seed=wanted.seed, tasks=(TASK,), curve=False))
     return added
 
 
@@ -111,103 +146,84 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
         study: with its ``reference``.
         cells: of the study.
     """
-    wanted = {name: value for name, value in _spec(study.reference).items() if value is not None}
+    wanted = study.reference or ReferenceChoice()
     answering = [cell for cell in cells if generates(cell) and cell.curve]
     if not answering:
         return [f"reference: nothing is tuned and asked for answers; give a tuned variant and the task {TASK}"]
-    members = _grouped(_entry(cell) for cell in answering)
-    if "variant" in wanted and wanted["variant"] not in {m[0]["variant"] for m in members}:
-        known = sorted({m[0]["variant"] for m in members})
-        near = close_match(str(wanted["variant"]), known)
-        return [f"reference.variant={wanted['variant']!r}: no tuned variant{near} (there: {', '.join(known)})"]
-    mine = [m for m in members if "variant" not in wanted or m[0]["variant"] == wanted["variant"]]
-    if "checkpoint" in wanted:
-        mine = [m for m in mine if any(_is_checkpoint(e, wanted["checkpoint"]) for e in m)]
+    members = grouped(_planned(cell) for cell in answering)
+    if wanted.variant is not None and wanted.variant not in {m[0].variant for m in members}:
+        known = sorted({m[0].variant for m in members})
+        near = close_match(wanted.variant, known)
+        return [f"reference.variant={wanted.variant!r}: no tuned variant{near} (there: {', '.join(known)})"]
+    mine = [m for m in members if wanted.variant in {None, m[0].variant}]
+    if wanted.checkpoint is not None:
+        place = wanted.checkpoint
+        mine = [m for m in mine if any(_is_checkpoint(e, place) for e in m)]
         if not mine:
             known = sorted({cell.checkpoint for cell in answering})
-            near = close_match(str(wanted["checkpoint"]), known)
+            near = close_match(str(place), known)
             there = f"give a label or its tokens; there: {', '.join(known)}"
-            return [f"reference.checkpoint={wanted['checkpoint']!r}: no tuned checkpoint{near} ({there})"]
+            return [f"reference.checkpoint={place!r}: no tuned checkpoint{near} ({there})"]
     problems = [_missing(study, part, wanted) for part in mine]
     return [] if None in problems else [problems[0] or ""]
 
 
-def _missing(study: Study, members: Sequence[dict[str, Any]], wanted: Mapping[str, Any]) -> str | None:
+def _missing(study: Study, members: Sequence[_Planned], wanted: ReferenceChoice) -> str | None:
     """Say why a group has no such reference; None where it has."""
-    at = [e for e in members if "checkpoint" not in wanted or _is_checkpoint(e, wanted["checkpoint"])]
-    rates = sorted({e["fields"]["learning_rate"] for e in at if e["fields"].get("learning_rate") is not None})
-    if "learning_rate" in wanted and wanted["learning_rate"] not in rates:
-        there = ", ".join(f"{rate:g}" for rate in rates) or "none"
-        return f"reference.learning_rate={wanted['learning_rate']:g}: not in the grid (there: {there})"
-    like = _choose(members, dict(wanted) | {"seed": None})["cell"]
-    if "seed" not in wanted or any(e["seed"] == wanted["seed"] for e in members):
+    at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
+    for name, value in wanted.fields.items():
+        there = list(dict.fromkeys(e.fields[name] for e in at if e.fields.get(name) is not None))
+        if value not in there:
+            known = ", ".join(_short(v) for v in sorted(there, key=_order)) or "none"
+            return f"reference.{name}={_short(value)}: not in the grid (there: {known})"
+    if not any(_has(e, wanted.fields) for e in at):
+        return f"reference: no cell has all of {', '.join(f'{n}={_short(v)}' for n, v in wanted.fields.items())}"
+    like = choose(members, dataclasses.replace(wanted, seed=None)).cell
+    if wanted.seed is None or any(e.seed == wanted.seed for e in members):
         return None
     steps = _unseeded(study, like)
     if steps is None:
-        return f"reference.seed={wanted['seed']}: {like.variant} was tuned elsewhere, with no such seed; leave it out"
-    if tuple(seeded(m, wanted["seed"]) for m in steps) == like.modifications:
-        return f"reference.seed={wanted['seed']}: the steps of {like.variant} fix their seed; leave it out"
+        return f"reference.seed={wanted.seed}: {like.variant} was tuned elsewhere, with no such seed; leave it out"
+    if tuple(seeded(m, wanted.seed) for m in steps) == like.modifications:
+        return f"reference.seed={wanted.seed}: the steps of {like.variant} fix their seed; leave it out"
     return None
 
 
-def _spec(reference: Reference | None) -> dict[str, Any]:
-    return {} if reference is None else dataclasses.asdict(reference)
+def _planned(cell: Cell) -> _Planned:
+    origin, steps, fields = cell.base or cell.point, [m.name for m in cell.modifications], cell.columns()
+    return _Planned(
+        cell=cell,
+        checkpoint=cell.checkpoint,
+        family=origin.family,
+        run=origin.run,
+        tokens=cell.point.tokens,
+        variant=cell.variant,
+        seed=cell.seed,
+        fields=fields,
+        selected=selected_value(axes_of_columns(steps), fields),
+        data=data_of_columns(steps, fields),
+        reference_only=not cell.curve,
+    )
 
 
-def _entry(cell: Cell) -> dict[str, Any]:
-    """Return what ``study.json`` says of a cell, as far as choosing a reference goes."""
-    base = cell.base or cell.point
-    return {
-        "checkpoint": cell.checkpoint,
-        "family": base.family,
-        "run": base.run,
-        "tokens": cell.point.tokens,
-        "variant": cell.variant,
-        "seed": cell.seed,
-        "fields": cell.columns(),
-        "cell": cell,
-    }
+def _has(candidate: Candidate, fields: Mapping[str, Value]) -> bool:
+    return all(candidate.fields.get(name) == value for name, value in fields.items())
 
 
-def _grouped(entries: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return entries of one family, variant and fine-tuning data together, in their order."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for entry in entries:
-        data = tuple(str(value) for name, value in entry["fields"].items() if re.fullmatch(r"data(_\d+)?", name))
-        found.setdefault((entry["family"], entry["variant"], data), []).append(entry)
-    return list(found.values())
+def _short(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _applies(members: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> bool:
-    """Say whether the study's ``reference`` is of this group: its variant and its checkpoint are in it."""
-    given = {name: value for name, value in wanted.items() if value is not None}
-    if not given or given.get("variant", members[0]["variant"]) != members[0]["variant"]:
-        return False
-    at = [e for e in members if "checkpoint" not in given or _is_checkpoint(e, given["checkpoint"])]
-    rates = {e["fields"].get("learning_rate") for e in at}
-    return bool(at) and ("learning_rate" not in given or given["learning_rate"] in rates)
+def _order(value: Value) -> tuple[bool, float, str]:
+    """Return what sorts numbers by size, before any text."""
+    return (False, float(value), "") if isinstance(value, int | float) else (True, 0.0, str(value))
 
 
-def _choose(members: Sequence[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry that ``wanted`` names; what it leaves open is the default's."""
-    place, rate, seed = wanted.get("checkpoint"), wanted.get("learning_rate"), wanted.get("seed")
-    own = [e for e in members if not e.get("reference_only") or e["seed"] == seed]
-    left = [e for e in own if place is None or _is_checkpoint(e, place)]
-    if place is None:
-        left = [e for e in left if e["tokens"] == max(x["tokens"] for x in left)]
-    left = [e for e in left if e["run"] == left[0]["run"]]
-    rates = sorted({e["fields"]["learning_rate"] for e in left if e["fields"].get("learning_rate") is not None})
-    if rates:
-        middle = rates[(len(rates) - 1) // 2] if rate is None else rate
-        left = [e for e in left if e["fields"].get("learning_rate") == middle]
-    return next((e for e in left if seed is not None and e["seed"] == seed), left[0])
+def _is_checkpoint(candidate: Candidate, place: str | int) -> bool:
+    return place in (candidate.checkpoint, candidate.tokens) or str(place) == str(candidate.tokens)
 
 
-def _is_checkpoint(entry: Mapping[str, Any], place: str | int) -> bool:
-    return place in (entry["checkpoint"], entry["tokens"]) or str(place) == str(entry["tokens"])
-
-
-def _unseeded(study: Study, cell: Cell) -> tuple[Any, ...] | None:
+def _unseeded(study: Study, cell: Cell) -> tuple[Modification, ...] | None:
     """Return the steps of a cell as the file gives them; None for a checkpoint that was tuned elsewhere."""
     for variant in study.variants:
         if variant.name != cell.variant or cell.base is not None:

@@ -9,6 +9,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.compat import mend_groups, warn_if_untried
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.identity import RequestDigest
@@ -82,6 +83,7 @@ def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
 
     import overtrain_tasks
 
+    warn_if_untried()
     paths = [str(overtrain_tasks.path()), *([settings["include_path"]] if settings["include_path"] else [])]
     metadata = dict(settings["metadata"])
     if settings["text_file"]:
@@ -95,7 +97,9 @@ def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
                 f"tasks: no task {task!r}{close_match(task, manager.all_tasks)}; `lm_eval ls tasks` and `overtrain tasks` "
                 "show what there is"
             )
-    return manager.load(list(tasks))
+    loaded = manager.load(list(tasks))
+    mend_groups(loaded["groups"])
+    return loaded
 
 
 def _few_shot(task: Any, number: int | None) -> None:

@@ -8,65 +8,55 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from model_wrappers.errors import ConfigError
+from overtrain.common.schema import Section, key
 
 __all__ = ["Recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Section):
     """One independent cosine run per budget, all from the same initialisation and the same order of the text.
 
     The defaults are the laptop-size ladder of the demo: an OLMo-like model (non-parametric norm, RoPE, SwiGLU, untied
     embeddings) of 24,576 parameters. Nothing below assumes that size.
 
     Attributes:
-        budgets: tokens of each run, ascending; a run takes as many whole steps as fit.
-        width: hidden size; a multiple of ``heads``.
-        mlp: inner size of the SwiGLU block.
-        layers: transformer blocks.
-        heads: attention heads.
-        context: tokens per sequence.
-        vocabulary: entries of the tokenizer.
-        batch: sequences per step.
-        peak_learning_rate: reached at the end of the warm-up.
-        warmup_fraction: share of each run's steps with a linearly rising rate.
-        betas: AdamW's decay rates of the two moments.
-        weight_decay: AdamW's, decoupled, on every parameter (all of them are matrices here).
-        clipping: largest L2 norm of the gradient.
-        embedding_std: initial deviation of the input embedding; every other matrix has 1/sqrt(fan_in).
-        seed: of the initialisation and of the order of the text.
+        seed: of the initialisation and of the order of the text. A study gives it per run.
     """
 
-    budgets: tuple[int, ...]
-    width: int = 16
-    mlp: int = 64
-    layers: int = 2
-    heads: int = 2
-    context: int = 64
-    vocabulary: int = 512
-    batch: int = 32
-    peak_learning_rate: float = 1e-2
-    warmup_fraction: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
-    clipping: float = 1.0
-    embedding_std: float = 0.02
+    budgets: tuple[int, ...] = key(
+        doc="tokens of each run; a run takes as many whole optimiser steps as fit",
+        allowed="ascending, each at least one step (`batch` x `context` tokens) more than the one before",
+    )
+    width: int = key(16, least=1, doc="hidden size; `width / heads` must be an even integer")
+    mlp: int = key(64, least=1, doc="inner size of the SwiGLU block")
+    layers: int = key(2, least=1, doc="transformer blocks")
+    heads: int = key(2, least=1, doc="attention heads")
+    context: int = key(64, least=1, doc="tokens per sequence")
+    vocabulary: int = key(512, least=1, doc="entries of the tokenizer")
+    batch: int = key(32, least=1, doc="sequences per optimiser step")
+    peak_learning_rate: float = key(1e-2, above=0, doc="learning rate at the end of the warm-up")
+    warmup_fraction: float = key(
+        0.1, least=0, below=1, doc="share of each run's steps in which the learning rate rises linearly"
+    )
+    betas: tuple[float, float] = key((0.9, 0.95), least=0, below=1, doc="AdamW's decay rates of the two moments")
+    weight_decay: float = key(
+        0.1, least=0, doc="AdamW's decoupled weight decay, on every parameter (all parameters are matrices here)"
+    )
+    clipping: float = key(1.0, above=0, doc="largest L2 norm of the gradient")
+    embedding_std: float = key(
+        0.02, least=0, doc="initial deviation of the input embedding; every other matrix has 1/sqrt(fan_in)"
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("width", "mlp", "layers", "heads", "context", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be 1 or more")
+        if not self.budgets:
+            raise ConfigError("budgets=(): give at least one number of tokens")
+        self.check()
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ConfigError(
                 f"width={self.width}, heads={self.heads}: width / heads must be an even integer; change one of them"
             )
-        if not 0 <= self.warmup_fraction < 1:
-            raise ConfigError(f"warmup_fraction={self.warmup_fraction}: must be at least 0 and below 1")
-        if not self.peak_learning_rate > 0:
-            raise ConfigError(f"peak_learning_rate={self.peak_learning_rate}: must be greater than 0")
-        if not self.budgets:
-            raise ConfigError("budgets=(): give at least one number of tokens")
         tokens = [self.tokens(budget) for budget in self.budgets]
         if tokens[0] < 1 or any(later <= earlier for earlier, later in pairwise(tokens)):
             raise ConfigError(

@@ -1,165 +1,91 @@
-"""Call the analysis on every curve of a study; the result is a set of frames that figures and page are made of."""
+"""Call every section on a study's frames; the result is what figures and page are made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from overtrain.analysis.adjust import holm
-from overtrain.report.comparisons import adjusted, compared
-from overtrain.report.confounds import confounds
-from overtrain.report.curves import fixed_curves, identity_curves
-from overtrain.report.endpoints import Endpoint, endpoints, main_endpoints, told_apart
-from overtrain.report.extras import checks, matched, shares, turned
-from overtrain.report.published import measure
-from overtrain.report.rates import distances, learning_rates, tuned_curves
-from overtrain.report.scores import Scores
-from overtrain.report.view import fields, grids, lines
-from overtrain.report.win_rates import left_out, on_curves, win_rates
-from overtrain.report.work import Work
+from overtrain.report.curves import curves
+from overtrain.report.data import ReportData
+from overtrain.report.measures import measures, with_biased_win_rates
+from overtrain.report.points import curve_points
+from overtrain.report.scores import StudyScores
+from overtrain.report.sections import all_sections
+from overtrain.report.selection import SelectedValues
+from overtrain.results.record import StudyRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from overtrain.report.view import Line
+    import pandas as pd
 
-__all__ = ["Assembled", "assemble"]
+    from overtrain.report.measures import Measure
+    from overtrain.report.section import Section
+    from overtrain.results.judged import JudgedRecord
 
-
-@dataclass(frozen=True)
-class Assembled:
-    """Everything a report shows.
-
-    Attributes:
-        study: what the study's file says: ``name``, ``primary``, ``select``, ``plateau_margin``, ...
-        cells: one row per cell.
-        lines: the curves at fixed settings.
-        tuned: the curves at tuned learning rates.
-        endpoints: what is measured.
-        frames: by name: ``curves``, ``verdicts``, ``trends``, ``rates``, ``optima``, ``slopes``, ``near``, ``distances``,
-            ``distance_law``, ``transitions``, ``comparisons``, ``pairs``, ``published``, ``matched``, ``shares``, ``jitter``,
-            ``halves``, ``sham``, ``confounds``, ``variants``, ``win_rates``; one that has no rows is not there.
-        notes: what was left out and why.
-    """
-
-    study: Mapping[str, Any]
-    cells: pd.DataFrame
-    lines: list[Line]
-    tuned: list[Line]
-    endpoints: list[Endpoint]
-    frames: dict[str, pd.DataFrame]
-    notes: list[str]
-
-    def frame(self, name: str) -> pd.DataFrame:
-        """Return the frame called ``name``, without rows or columns where there is none."""
-        return self.frames.get(name, pd.DataFrame())
+__all__ = ["assemble"]
 
 
-def assemble(frame: pd.DataFrame, documents: pd.DataFrame, study: Mapping[str, Any] | None) -> Assembled:
-    """Compute everything the report shows.
+def assemble(
+    frame: pd.DataFrame,
+    documents: pd.DataFrame,
+    study: StudyRecord | None,
+    *,
+    judged: JudgedRecord | None = None,
+    versions: Mapping[str, str] | None = None,
+    sections: Sequence[Section] | None = None,
+    with_published: bool = False,
+) -> ReportData:
+    """Compute everything that the report shows.
 
     Args:
         frame: the tidy frame of ``overtrain.results.frame.load_runs``.
         documents: the scores per document; without rows, standard errors cover seeds alone and say so.
-        study: of `Assembled`; without it no primary comparison, and selection by ``validation_loss``.
+        study: its record; without it no primary comparison, and selection by ``validation_loss``.
+        judged: the judge, the references and the win rates; None where nothing was judged.
+        versions: of the libraries that the cells were evaluated with.
+        sections: of the page; those of `overtrain.report.sections` by default.
+        with_published: whether the page puts the paper's own statements beside the study's.
     """
-    about = dict(study or {})
-    about.setdefault("name", str(frame["study"].iloc[0]) if "study" in frame.columns and len(frame) else "study")
-    judged = win_rates(frame)
-    left = left_out(frame, judged, about)
-    frame = on_curves(frame)
-    scores = Scores(frame.reset_index(drop=True), documents)
-    found = told_apart(endpoints(frame, scores.scored), about.get("select") or {})
-    work = Work(scores, lines(frame), found, about)
-    work.add("win_rates", judged)
-    work.notes += left
-    identity_curves(work)
-    learning_rates(work)
-    distances(work)
-    for endpoint in work.endpoints:
-        _endpoint(work, endpoint)
-        scores.forget()
-        work.tuned.clear()
-    adjusted(work)
-    matched(work)
-    confounds(work)
-    work.add("variants", _variants(work))
-    _holm(work)
-    _left_out(work)
-    return Assembled(
+    about = study or StudyRecord(name=str(frame["study"].iloc[0]))
+    on_curves = _on_curves(frame)
+    scores = StudyScores(on_curves, documents)
+    fixed = curves(on_curves, about)
+    selection = SelectedValues(scores, fixed, about.select)
+    found = with_biased_win_rates(measures(on_curves, scores.scored), about.select)
+    data = ReportData(
         study=about,
-        cells=_cell_table(work),
-        lines=work.lines,
-        tuned=list(work.chosen),
-        endpoints=work.endpoints,
-        frames=work.frames,
-        notes=list(dict.fromkeys(work.notes)),
+        results=frame,
+        scores=scores,
+        curves=fixed,
+        selection=selection,
+        measures=found,
+        judged=judged,
+        versions=versions or {},
+        with_published=with_published,
     )
+    parts = all_sections() if sections is None else sections
+    # Where win rates select, they are a measure of their own.
+    for measure in [*([] if selection.how else [selection.measure]), *found]:
+        _measure(data, parts, measure)
+        data.forget()
+    for section in parts:
+        data.frames.update(section.compute(data))
+    data.notes += [reason for section in parts for reason in section.missing(data)]
+    data.notes = list(dict.fromkeys(data.notes))
+    return data
 
 
-def _endpoint(work: Work, endpoint: Endpoint) -> None:
-    """Everything about one endpoint; its scores are held in memory once."""
-    fixed_curves(work, endpoint, main=endpoint.kind == "id" or endpoint in main_endpoints(work.endpoints))
-    tuned_curves(work, endpoint)
-    compared(work, endpoint)
-    measure(work, endpoint)
-    if endpoint.average:
-        shares(work, endpoint)
-    elif work.scores.scored and endpoint.metric == next((e.metric for e in work.endpoints if e.scale == "share"), None):
-        turned(work, endpoint)
-    if endpoint == work.endpoints[0]:
-        checks(work, endpoint)
+def _measure(data: ReportData, sections: Sequence[Section], measure: Measure) -> None:
+    """Compute everything about one measure; its scores per document are held in memory once."""
+    for points in curve_points(data, measure):
+        data.add("curves", points)
+    for section in sections:
+        if section.reads_selection or not measure.selects:
+            for name, frame in section.compute_measure(data, measure):
+                data.add(name, frame)
 
 
-def _holm(work: Work) -> None:
-    """Adjust the verdicts' rises for all curves together."""
-    table = work.frames.get("verdicts")
-    if table is not None:
-        work.frames["verdicts"] = (
-            holm(table, "p_rise").drop(columns="significant").rename(columns={"p_holm": "p_rise_holm"})
-        )
-
-
-def _left_out(work: Work) -> None:
-    """Say why a section has nothing to show."""
-    kinds = {line.kind for line in work.lines}
-    reasons = {
-        "No modified cells: the study holds base models alone.": kinds <= {"base"},
-        "No noise was added, so Figure 3 is left out.": "noise" not in kinds,
-        "Nothing was fine-tuned, so Figures 2 and 4 to 8 are left out.": not kinds & {"finetune", "other"},
-        "No variant has several learning rates, so nothing is tuned: Figures 6 and 7 are left out.": "finetune" in kinds
-        and not grids(work.lines),
-        "The study names no primary comparison, so none is reported; name one under primary.": not work.study.get(
-            "primary"
-        ),
-        "Transitions need an accuracy per document of a base and a fine-tuned model; the study has none.": "transitions"
-        not in work.frames,
-        "Variance shares need an average over benchmarks; the study has none.": not any(
-            e.average for e in work.endpoints
-        ),
-        "No two checkpoints lie within 2% of each other's tokens, so jitter cannot be measured.": "jitter"
-        not in work.frames,
-    }
-    work.notes += [reason for reason, holds in reasons.items() if holds]
-
-
-def _cell_table(work: Work) -> pd.DataFrame:
-    """Return one row per cell with the scores of every task and metric; a score that is missing is missing."""
-    scores = work.scores
-    own = [c for c in fields(scores.frame) if scores.cells[c].notna().any()]
-    cells = scores.cells.drop(columns=[c for c in fields(scores.frame) if c not in own])
-    wide = scores.frame.assign(column=scores.frame["task"] + ": " + scores.frame["metric"]).dropna(
-        subset=["column", "value"]
-    )
-    values = wide.drop_duplicates(["cell_id", "column"]).set_index(["cell_id", "column"])["value"].unstack()  # noqa: PD010
-    order = ["family", "run", "tokens", "variant", *[c for c in own if pd.api.types.is_numeric_dtype(cells[c])], "seed"]
-    return cells.sort_values(order).merge(values, left_on="cell_id", right_index=True, how="left").drop(columns="cell")
-
-
-def _variants(work: Work) -> pd.DataFrame:
-    cells = work.scores.cells
-    data = cells["data"].map(str) if "data" in cells.columns else ""
-    table = cells.assign(data=data)[["family", "variant", "modification", "data"]]
-    return table.drop_duplicates(["family", "variant"]).reset_index(drop=True)
+def _on_curves(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of cells that are on a curve: all but those of a reference that was trained for its answers alone."""
+    kept = frame[~frame["reference_only"]] if "reference_only" in frame.columns else frame
+    return kept.reset_index(drop=True)

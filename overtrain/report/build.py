@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_wrappers.files import write_whole
-from overtrain.report.assemble import Assembled, assemble
-from overtrain.report.figures import benchmarks, confounds, distance, fixed, matched, optima, shares, transitions, tuned
+from overtrain.report.assemble import assemble
 from overtrain.report.files import FORMATS, clear, remember, save_figures, save_tables
 from overtrain.report.page import render
+from overtrain.report.sections import all_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
-__all__ = ["build", "report"]
+    from overtrain.report.data import ReportData
+    from overtrain.report.section import Section
+    from overtrain.results.judged import JudgedRecord
+    from overtrain.results.record import StudyRecord
 
-_FIGURES = (benchmarks, fixed, tuned, optima, distance, transitions, matched, shares, confounds)
+__all__ = ["build", "report", "write"]
 
 
 def report(run_folder: Path, out: Path | None = None, *, published: bool = False) -> Path:
@@ -34,30 +37,44 @@ def report(run_folder: Path, out: Path | None = None, *, published: bool = False
         StoreError: there is no study in the folder, or a file is damaged.
         DataError: the study has no cells.
     """
-    from overtrain.results.frame import load_documents, load_runs, load_study
+    from overtrain.results.frame import load_documents, load_judged, load_runs, load_study
 
-    study = load_study(run_folder) | {"versions": _versions(run_folder)}
-    frame = load_runs(run_folder)
-    return build(frame, load_documents(run_folder), out or run_folder / "report", study=study, published=published)
+    return build(
+        load_runs(run_folder),
+        load_documents(run_folder),
+        out or run_folder / "report",
+        study=load_study(run_folder),
+        judged=load_judged(run_folder),
+        versions=_versions(run_folder),
+        published=published,
+    )
 
 
 def _versions(run_folder: Path) -> dict[str, str]:
     """Return the versions that the finished cells were evaluated with; several are named all."""
-    from overtrain.results.manifest import read_manifest
+    from overtrain.results.frame import load_study
     from overtrain.results.store import Store
 
     store = Store(run_folder)
     found: dict[str, set[str]] = {}
-    for entry in (read_manifest(run_folder) or {"cells": []})["cells"]:
-        if entry["cell_id"] and store.state(entry["cell_id"]).status == "done":
-            about = json.loads(store.read(entry["cell_id"], "environment.json"))
+    for cell in load_study(run_folder).cells:
+        if cell.cell_id and store.state(cell.cell_id).status == "done":
+            about = json.loads(store.read(cell.cell_id, "environment.json"))
             for key, name in (("lm_eval_version", "lm-eval"), ("transformers_version", "transformers")):
                 found.setdefault(name, set()).add(str(about.get(key) or "unknown"))
     return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
 
 
 def build(
-    frame: pd.DataFrame, documents: pd.DataFrame, out: Path, *, study: Mapping[str, Any] | None, published: bool = False
+    frame: pd.DataFrame,
+    documents: pd.DataFrame,
+    out: Path,
+    *,
+    study: StudyRecord | None,
+    judged: JudgedRecord | None = None,
+    versions: Mapping[str, str] | None = None,
+    published: bool = False,
+    sections: Sequence[Section] | None = None,
 ) -> Path:
     """Write ``index.html``, ``figures/`` and ``tables/`` under ``out``; return the page.
 
@@ -66,7 +83,10 @@ def build(
         documents: of `overtrain.results.frame.load_documents`.
         out: folder; files of an earlier report there are replaced, others stay.
         study: of `overtrain.results.frame.load_study`.
+        judged: of `overtrain.results.frame.load_judged`.
+        versions: of the libraries that the cells were evaluated with.
         published: put the paper's own statements beside ours.
+        sections: of the page; those of `overtrain.report.sections` by default.
 
     Raises:
         DataError: the frame has no cells.
@@ -75,20 +95,25 @@ def build(
 
     if frame.empty:
         raise DataError("the study has no cells, so there is nothing to report; run `overtrain sweep FILE` first")
-    made = assemble(frame, documents, study)
+    parts = all_sections() if sections is None else list(sections)
+    data = assemble(frame, documents, study, judged=judged, versions=versions, sections=parts, with_published=published)
     del documents
-    return write(made, frame, out, published=published)
+    return write(data, parts, out)
 
 
-def write(made: Assembled, frame: pd.DataFrame, out: Path, *, published: bool = False) -> Path:
-    """Draw and write what was assembled; return the page."""
+def write(data: ReportData, sections: Sequence[Section], out: Path) -> Path:
+    """Draw and write what was computed; return the page."""
     clear(out)
-    drawings = [drawing for module in _FIGURES for drawing in module.draw(made)]
-    saved = save_figures(drawings, out / "figures")
-    names = save_tables({"cells": made.cells, "scores": frame, **made.frames}, out / "tables")
+    drawings = [(section.key, drawing) for section in sections for drawing in section.figures(data)]
+    saved = save_figures([drawing for _, drawing in drawings], out / "figures")
+    names = save_tables(data.frames, out / "tables")
     files = [f"figures/{name}.{kind}" for _, name, _ in saved for kind in FORMATS]
     files += [f"tables/{name}.{kind}" for name in names for kind in ("csv", "parquet")]
     remember(out, files)
+    of_section = {
+        section.key: [one for (key, _), one in zip(drawings, saved, strict=True) if key == section.key]
+        for section in sections
+    }
     page = out / "index.html"
-    write_whole(page, render(made, saved, names, with_published=published))
+    write_whole(page, render(data, sections, of_section))
     return page

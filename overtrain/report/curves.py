@@ -1,165 +1,162 @@
-"""The points, verdicts and trends of every curve at fixed settings (Figures 3, 4 and 5), and of the base models."""
+"""Which curves a study's frame holds. Names and grouping only; no score is looked at."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from model_wrappers.errors import DataError
-from overtrain.analysis.curves import perplexity, sensitivity, summarise, trend
-from overtrain.analysis.verdict import verdict
-from overtrain.report.endpoints import Endpoint
-from overtrain.report.view import TRAINING, Line
+from overtrain.report.axes import Axis, axes_of, category, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from overtrain.report.work import Work
+    from overtrain.results.record import StudyRecord
 
-__all__ = [
-    "fixed_curves",
-    "identity_curves",
-    "identity_endpoint",
-    "in_figure_2",
-    "margin",
-    "named",
-    "points",
-    "selected_by_win_rate",
-    "selection",
-]
+__all__ = ["BASE", "Curve", "curves", "number", "read_without_tuning", "tuned_curves"]
+
+BASE = "base"
+"""Variant and category of the unmodified checkpoints."""
 
 
-def fixed_curves(work: Work, endpoint: Endpoint, *, main: bool) -> None:
-    """Add ``curves``, ``verdicts`` and ``trends`` on one endpoint: of every line on a main one, else of those of Figure 2."""
-    shown = in_figure_2(work.lines)
-    bases = {line.family: line for line in work.lines if line.kind == "base"}
-    for line in work.lines:
-        if not endpoint.concerns(line) or not (main or line.kind == "base" or line in shown):
+@dataclass(frozen=True)
+class Curve:
+    """One curve against tokens: a modification at fixed settings, or the unmodified checkpoints.
+
+    Attributes:
+        family: of the checkpoints.
+        variant: name in the study file; ``base`` for the unmodified checkpoints.
+        category: of the modification, e.g. ``noise``; ``base`` for the unmodified checkpoints.
+        axis: the field that varies along the variant's grid, e.g. the learning rate; None without one.
+        strength: its value; None for a curve whose value was selected at every checkpoint.
+        settings: further fields of the variant that vary, with their values.
+        selectable: whether the modification has a field whose value a study selects at every checkpoint. Such a
+            modification trains, so its cells have an in-distribution metric.
+    """
+
+    family: str
+    variant: str
+    category: str
+    axis: Axis | None = None
+    strength: float | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    selectable: bool = False
+
+    @property
+    def base(self) -> bool:
+        """Whether this is the curve of the unmodified checkpoints."""
+        return self.category == BASE
+
+    @property
+    def tuned(self) -> bool:
+        """Whether every checkpoint has its own best value of the axis, e.g. its best learning rate."""
+        return self.axis is not None and self.strength is None
+
+    @property
+    def phrase(self) -> str:
+        """The modification in a sentence, after a quantity."""
+        if self.base:
+            return "of the base model"
+        setting = self.label.removeprefix(self.variant).removeprefix(", ")
+        at = f" at {'the ' if self.tuned and not self.settings else ''}{setting}" if setting else ""
+        return f"after {self.variant}{at}"
+
+    @property
+    def label(self) -> str:
+        """Name for a legend."""
+        if self.base:
+            return "base model"
+        parts = [self.variant, *(f"{name.replace('_', ' ')} {value}" for name, value in self.settings)]
+        if self.axis is not None:
+            name = self.axis.field.replace("_", " ")
+            parts.append(f"tuned {name}" if self.tuned else f"{name} {number(self.strength)}")
+        return ", ".join(parts)
+
+
+def number(value: float | None) -> str:
+    """Write a setting briefly.
+
+    >>> number(1e-05), number(0.3), number(4e-4), number(None)
+    ('1e-5', '0.3', '4e-4', '')
+    """
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3e}"
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
+
+
+def curves(frame: pd.DataFrame, study: StudyRecord) -> list[Curve]:
+    """Return every curve at fixed settings: per family the base, then the variants by category, name and strength.
+
+    Args:
+        frame: of the study.
+        study: its record; the variants name their axes.
+    """
+    found: list[Curve] = []
+    for (family, variant), part in frame.groupby(["family", "variant"], sort=True):
+        if variant == BASE:
+            found.append(Curve(str(family), BASE, BASE))
             continue
-        try:
-            modified = work.scores.long(line, endpoint)
-        except DataError as error:
-            work.note(line.family, line.label, endpoint.name, why=error)
-            continue
-        _curve(work, line, endpoint, modified)
-        if main and line.kind != "base" and endpoint.kind != "id":
-            if line.family in bases:
-                _sensitivity(work, line, endpoint, modified, work.scores.long(bases[line.family], endpoint))
-            else:
-                work.note(line.family, line.label, why="no base cells, so no sensitivity and no base curve")
-
-
-def identity_curves(work: Work) -> None:
-    """Add to ``curves`` and ``verdicts`` the in-distribution metric of every fine-tuned line (Figure 5, bottom)."""
-    endpoint = identity_endpoint(work)
-    if selected_by_win_rate(work):
-        return  # an endpoint of its own
-    for line in work.lines:
-        if line.kind != "finetune":
-            continue
-        table = selection(work, line)
-        if table["value"].notna().any():
-            long = table.rename(columns={"value": "y"}).assign(document=None, weight=1.0)
-            _curve(work, line, endpoint, long.drop(columns="learning_rate"))
-        else:
-            work.note(
-                line.family, line.label, why=f"no cell has {endpoint.metric}, so there is no in-distribution curve"
+        axes = axes_of(part, str(variant), study)
+        varying = [c for c in fields(frame) if len(set(_text(part[c].dropna()))) > 1]
+        axis = _axis(part, varying, axes)
+        rest = [c for c in varying if axis is None or c != axis.field]
+        table = part[[*([axis.field] if axis else []), *rest]].copy()
+        for column in rest:
+            table[column] = _text(table[column])
+        rows = table.drop_duplicates() if len(table.columns) else pd.DataFrame(index=[0])
+        common = Curve(str(family), str(variant), category(part), axis, selectable=any(one.selected for one in axes))
+        found += [
+            replace(
+                common,
+                strength=float(row[axis.field]) if axis else None,
+                settings=tuple((c, str(row[c])) for c in rest),
             )
+            for row in rows.to_dict("records")
+        ]
+    order = {BASE: 0, "noise": 1, "finetune": 2}
+    return sorted(found, key=lambda x: (x.family, order.get(x.category, 3), x.variant, x.settings, x.strength or 0.0))
 
 
-def in_figure_2(found: Sequence[Line]) -> list[Line]:
-    """Return the lines that Figure 2 shows without tuning: one learning rate only, or modified elsewhere."""
-    alone: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Line]] = {}
-    for line in found:
-        if line.kind in {"finetune", "other"}:
-            alone.setdefault((line.family, line.variant, line.settings), []).append(line)
-    return [members[0] for members in alone.values() if len(members) == 1]
+def _axis(part: pd.DataFrame, varying: Sequence[str], axes: Sequence[Axis]) -> Axis | None:
+    """Return the axis of a variant's curves: a declared one that varies, any number that varies, a declared one."""
+    whole = [c for c in part.columns if part[c].notna().all() and pd.api.types.is_numeric_dtype(part[c])]
+    declared = [axis for axis in axes if axis.field in whole]
+    for axis in declared:
+        if axis.field in varying:
+            return axis
+    for column in varying:
+        if column in whole:
+            return Axis(column, column.replace("_", " "))
+    return declared[0] if declared else None
 
 
-def identity_endpoint(work: Work) -> Endpoint:
-    """Return what selects the learning rate: the study's ``select``, by default ``validation_loss`` of the training."""
-    frame, chosen = work.scores.frame, work.study.get("select") or {}
-    metric, task = str(chosen.get("metric", "validation_loss")), str(chosen.get("task") or TRAINING)
-    rows = frame[(frame["task"] == task) & (frame["metric"] == metric)]
-    higher = bool(rows["higher_is_better"].dropna().any()) if task != TRAINING else False
-    name = "the fine-tuning data" if task == TRAINING else task
-    return Endpoint(name, (task,), metric, "nats" if metric == "validation_loss" else "other", higher, "id")
+def _text(column: pd.Series) -> pd.Series:
+    return column.map(str) if column.dtype == object else column.astype(str)
 
 
-def selected_by_win_rate(work: Work) -> str | None:
-    """Return how win rates select the learning rate, ``cross_fit`` or ``reported``; None where another metric does."""
-    how = (work.study.get("select") or {}).get("how")
-    return how if how in {"cross_fit", "reported"} else None
+def tuned_curves(found: Sequence[Curve]) -> list[Curve]:
+    """Return, for every variant with several values of an axis that is selected per checkpoint, its tuned curve."""
+    members: dict[Curve, int] = {}
+    for curve in found:
+        if curve.axis is not None and curve.axis.selected:
+            tuned = replace(curve, strength=None)
+            members[tuned] = members.get(tuned, 0) + 1
+    return [tuned for tuned, count in members.items() if count > 1]
 
 
-def selection(work: Work, line: Line) -> pd.DataFrame:
-    """Return `Scores.training` of the selection metric, oriented: lower is better."""
-    endpoint = identity_endpoint(work)
-    table = work.scores.training(line, endpoint.metric, endpoint.tasks[0])
-    return table.assign(value=-table["value"]) if endpoint.higher_is_better else table
+def read_without_tuning(found: Sequence[Curve]) -> list[Curve]:
+    """Return the modified curves of variants with one setting: nothing is tuned, so the curve is read as it is.
 
-
-def margin(endpoint: Endpoint, study: Mapping[str, Any]) -> float | None:
-    """Return the study's plateau margin where it applies: on the metric of the primary comparison."""
-    value, primary = study.get("plateau_margin"), study.get("primary")
-    if value is None or (primary and primary.get("metric") != endpoint.metric):
-        return None
-    return float(value)
-
-
-def named(frame: pd.DataFrame, line: Line, endpoint: Endpoint, **more: Any) -> pd.DataFrame:
-    """Put the columns that name a curve before the others."""
-    about = {
-        "family": line.family,
-        "variant": line.variant,
-        "line": line.label,
-        "kind": line.kind,
-        "axis": line.axis or "",
-        "strength": np.nan if line.strength is None else line.strength,
-        "tuned": line.tuned,
-        "endpoint": endpoint.name,
-        "metric": endpoint.metric,
-        **more,
-    }
-    result = frame.copy()
-    for place, (column, value) in enumerate(about.items()):
-        result.insert(place, column, value)
-    return result
-
-
-def points(long: pd.DataFrame, endpoint: Endpoint, quantity: str) -> pd.DataFrame:
-    """Return `summarise` with a row for every budget, ``gap`` where there is no value, in the metric's own direction."""
-    every = pd.DataFrame({"budget": sorted(long["budget"].unique())})
-    table = summarise(long)
-    if quantity == "value" and endpoint.higher_is_better:
-        low, high = -table["high"], -table["low"]
-        table = table.assign(mean=-table["mean"], low=low, high=high, step=-table["step"])
-    if quantity == "value" and endpoint.scale == "nats":
-        table = perplexity(table)
-    missing = table["missing"].iloc[0]
-    table = every.merge(table, on="budget", how="left")
-    return table.assign(missing=missing, gap=table["mean"].isna())
-
-
-def _curve(work: Work, line: Line, endpoint: Endpoint, long: pd.DataFrame) -> None:
-    try:
-        work.add("curves", named(points(long, endpoint, "value"), line, endpoint, quantity="value"))
-        told = verdict(long, margin=margin(endpoint, work.study), quantity=f"{endpoint.quantity} {line.phrase}")
-        work.add("verdicts", named(told, line, endpoint))
-    except DataError as error:
-        work.note(line.family, line.label, endpoint.name, why=error)
-
-
-def _sensitivity(work: Work, line: Line, endpoint: Endpoint, modified: pd.DataFrame, base: pd.DataFrame) -> None:
-    wanted = [("sensitivity", "loss")] + (
-        [("sensitivity_perplexity", "perplexity")] if endpoint.scale == "nats" else []
-    )
-    for quantity, scale in wanted:
-        try:
-            difference = sensitivity(modified, base, scale)  # type: ignore[arg-type]
-            work.add("curves", named(points(difference, endpoint, quantity), line, endpoint, quantity=quantity))
-            work.add("trends", named(trend(difference), line, endpoint, quantity=quantity))
-        except DataError as error:
-            work.note(line.family, line.label, endpoint.name, "sensitivity", why=error)
+    Variants of noise are left out: they have one curve per strength.
+    """
+    variants: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Curve]] = {}
+    for curve in found:
+        if curve.category not in {BASE, "noise"}:
+            variants.setdefault((curve.family, curve.variant, curve.settings), []).append(curve)
+    return [members[0] for members in variants.values() if len(members) == 1]

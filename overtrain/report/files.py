@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from overtrain.report.figures.style import Drawing
+    from overtrain.report.drawing import Drawing
 
 __all__ = ["FORMATS", "clear", "remember", "save_figures", "save_tables", "slug"]
 

@@ -1,30 +1,30 @@
-"""Bring the scores of a curve into the long form of ``overtrain.analysis``, with its missing cells as missing rows.
-
-Cells and documents are renamed to integers on the way: joining millions of them by text would take minutes.
-"""
+"""Bring the scores of a curve into the long form of ``overtrain.analysis``, with its missing cells as missing rows."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from overtrain.analysis.long import group_average, long_form, oriented
-from overtrain.report.view import TRAINING, fields
+from overtrain.report.axes import fields, trained_on
+from overtrain.report.documents import by_task_and_metric, with_integer_names
+from overtrain.results.metrics import TRAINING
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from overtrain.report.curves import Curve
+    from overtrain.report.measures import Measure
 
-    from overtrain.report.endpoints import Endpoint
-    from overtrain.report.view import Line
+__all__ = ["SELECTED", "StudyScores"]
 
-__all__ = ["Scores"]
+SELECTED = "learning_rate"
+"""Column under which `overtrain.analysis` and the tables keep the value that is selected at every checkpoint."""
 
 
-class Scores:
+class StudyScores:
     """The scores of one study.
 
     Attributes:
@@ -64,87 +64,103 @@ class Scores:
             (str(t), str(m)): part[["cell_id", "variant", "value", "stderr"]].assign(cell=codes[part.index.to_numpy()])
             for (t, m), part in frame.reset_index(drop=True).groupby(["task", "metric"], sort=True)
         }
-        self.left_out = _left_out(frame.assign(cell=codes), self.cells)
-        self._documents = _split(documents, known)
+        self.left_out = _left_out(frame.assign(cell=codes), self.cells, own)
+        self._documents = by_task_and_metric(documents, known)
         self.scored = sorted(self._documents)
-        self._kept: dict[tuple[Line, Endpoint], pd.DataFrame] = {}
+        self._kept: dict[tuple[Curve, Measure], pd.DataFrame] = {}
 
-    def of(self, line: Line) -> pd.DataFrame:
-        """Return the cells of ``line``; those of a tuned line are the cells of all its learning rates."""
+    def of(self, curve: Curve) -> pd.DataFrame:
+        """Return the cells of ``curve``; those of a tuned curve are the cells of all values of its axis."""
         cells = self.cells
-        keep = (cells["family"] == line.family) & (cells["variant"] == line.variant)
-        if line.axis is not None and not line.tuned:
-            keep &= cells[line.axis] == line.strength
-        for name, value in line.settings:
+        keep = (cells["family"] == curve.family) & (cells["variant"] == curve.variant)
+        if curve.axis is not None and not curve.tuned:
+            keep &= cells[curve.axis.field] == curve.strength
+        for name, value in curve.settings:
             keep &= cells[name].map(str) == value
         return cells[keep]
 
-    def training(self, line: Line, metric: str, task: str = TRAINING) -> pd.DataFrame:
-        """Return one row per cell of ``line``: ``budget``, ``run``, ``seed``, ``learning_rate``, ``value`` (NaN if missing)."""
-        cells = self._measured(line, task)
+    def measured(self, curve: Curve, measure: Measure) -> bool:
+        """Return whether ``curve`` has ``measure`` at all: only models that answer have a win rate, finished or not."""
+        if measure.covers != "all" and curve.tuned != (measure.covers == "tuned"):
+            return False
+        if measure.outside:
+            return True
+        if measure.selects:
+            return curve.selectable
+        part = self._rows.get((measure.tasks[0], measure.metric))
+        return part is not None and bool(self.of(curve)["cell"].isin(part["cell"]).any())
+
+    def training(self, curve: Curve, metric: str, task: str = TRAINING) -> pd.DataFrame:
+        """Return one row per cell of ``curve``: ``budget``, ``run``, ``seed``, `SELECTED`, ``value`` (NaN if missing)."""
+        cells = self._counted(curve, task)
         part = self._rows.get((task, metric))
         values = {} if part is None else part.drop_duplicates("cell").set_index("cell")["value"].to_dict()
-        rates = cells["learning_rate"] if "learning_rate" in cells.columns else np.nan
+        selected = curve.axis is not None and curve.axis.selected
         return pd.DataFrame(
             {
                 "budget": cells["tokens"].to_numpy(),
                 "run": cells["run"].to_numpy(),
                 "seed": cells["seed"].to_numpy(),
-                "learning_rate": rates if isinstance(rates, float) else rates.to_numpy(float),
+                SELECTED: cells[curve.axis.field].to_numpy(float) if selected and curve.axis else np.nan,
                 "value": [values.get(cell, np.nan) for cell in cells["cell"]],
             }
         )
 
-    def members(self, line: Line) -> list[Line]:
-        """Return the lines at fixed learning rates that a tuned line is chosen from."""
-        rates = sorted(set(self.of(line)["learning_rate"].dropna()))
-        return [replace(line, strength=float(rate)) for rate in rates]
+    def members(self, curve: Curve) -> list[Curve]:
+        """Return the curves at fixed values of the axis that a tuned curve is chosen from."""
+        assert curve.axis is not None
+        values = sorted(set(self.of(curve)[curve.axis.field].dropna()))
+        return [replace(curve, strength=float(value)) for value in values]
 
-    def long(self, line: Line, endpoint: Endpoint) -> pd.DataFrame:
-        """Return the long form of ``line`` on ``endpoint``, oriented: lower is better; kept until `forget`, not to change."""
-        if (line, endpoint) not in self._kept:
-            self._kept[line, endpoint] = self._made(line, endpoint)
-        return self._kept[line, endpoint]
+    def long(self, curve: Curve, measure: Measure) -> pd.DataFrame:
+        """Return the long form of ``curve`` on ``measure``, oriented: lower is better; kept until `forget`, not to change."""
+        if (curve, measure) not in self._kept:
+            self._kept[curve, measure] = self._made(curve, measure)
+        return self._kept[curve, measure]
 
     def forget(self) -> None:
-        """Drop the long forms that were kept; call it between endpoints."""
+        """Drop the long forms that were kept; call it between measures."""
         self._kept.clear()
 
-    def _made(self, line: Line, endpoint: Endpoint) -> pd.DataFrame:
-        keep = ("learning_rate",) if line.axis == "learning_rate" else ()
-        if not endpoint.average:
-            return oriented(self._long(line, endpoint.tasks[0], endpoint.metric, keep), endpoint.higher_is_better)
-        if line.tuned:
-            return pd.concat([self.long(member, endpoint) for member in self.members(line)], ignore_index=True)
-        parts = [self._long(line, task, endpoint.metric, ()).assign(task=task) for task in endpoint.tasks]
+    def _made(self, curve: Curve, measure: Measure) -> pd.DataFrame:
+        keep = curve.axis.field if curve.axis is not None and curve.axis.selected else None
+        if not measure.average:
+            return oriented(self._long(curve, measure.tasks[0], measure.metric, keep), measure.higher_is_better)
+        if curve.tuned:
+            return pd.concat([self.long(member, measure) for member in self.members(curve)], ignore_index=True)
+        parts = [self._long(curve, task, measure.metric).assign(task=task) for task in measure.tasks]
         merged = pd.concat(parts, ignore_index=True)
         merged["task"] = merged["task"].astype("category")  # twice as fast to group by
         whole = group_average(merged)
         if merged["document"].isna().all():  # every row of a cell is then its mean
             whole = whole.drop_duplicates(["budget", "run", "seed"]).assign(document=None, weight=1.0)
         else:
-            whole = _coded(whole, endpoint.tasks)
-        whole = whole.assign(learning_rate=line.strength) if keep else whole
-        return oriented(whole, endpoint.higher_is_better)
+            whole = with_integer_names(whole, measure.tasks)
+        whole = whole.assign(**{SELECTED: curve.strength}) if keep else whole
+        return oriented(whole, measure.higher_is_better)
 
-    def tasks(self, line: Line, endpoint: Endpoint) -> pd.DataFrame:
-        """Return the tasks of ``endpoint`` below each other in the long form, with ``task``; no two share a document."""
+    def tasks(self, curve: Curve, measure: Measure) -> pd.DataFrame:
+        """Return the tasks of ``measure`` below each other in the long form, with ``task``; no two share a document."""
         parts = []
-        for place, task in enumerate(endpoint.tasks):
-            part = self._long(line, task, endpoint.metric, ())
-            parts.append(part.assign(task=task, document=part["document"] * len(endpoint.tasks) + place))
+        for place, task in enumerate(measure.tasks):
+            part = self._long(curve, task, measure.metric)
+            parts.append(part.assign(task=task, document=part["document"] * len(measure.tasks) + place))
         return pd.concat(parts, ignore_index=True)
 
-    def _measured(self, line: Line, task: str) -> pd.DataFrame:
-        """Return the cells of ``line`` that count on ``task``: all, but for win rates those of a reference's seed."""
-        cells = self.of(line)
+    def _counted(self, curve: Curve, task: str) -> pd.DataFrame:
+        """Return the cells of ``curve`` that count on ``task``: all, but for win rates those of a reference's seed."""
+        cells = self.of(curve)
         return cells[~cells["cell"].isin(self.left_out)] if task == TASK else cells
 
-    def _long(self, line: Line, task: str, metric: str, keep: Sequence[str]) -> pd.DataFrame:
-        cells = self._measured(line, task)
+    def _long(self, curve: Curve, task: str, metric: str, selected: str | None = None) -> pd.DataFrame:
+        """Return the long form of one task; with the field ``selected`` as a column of its own, called `SELECTED`."""
+        cells = self._counted(curve, task)
         part = self._rows.get((task, metric))
         values = {} if part is None else part.drop_duplicates("cell").set_index("cell")["value"].to_dict()
-        runs = cells[["cell", "tokens", "run", "seed", *keep]].assign(
+        keep = (SELECTED,) if selected else ()
+        about = cells[["cell", "tokens", "run", "seed"]]
+        about = about.assign(**{SELECTED: cells[selected]}) if selected else about
+        runs = about.assign(
             cell_id=cells["cell"], task=task, metric=metric, value=[values.get(c, np.nan) for c in cells["cell"]]
         )
         documents = self._documents.get((task, metric))
@@ -160,48 +176,17 @@ class Scores:
         )
 
 
-def _left_out(frame: pd.DataFrame, cells: pd.DataFrame) -> frozenset[int]:
+def _left_out(frame: pd.DataFrame, cells: pd.DataFrame, own: list[str]) -> frozenset[int]:
     """Return the cells without which budgets, rates and seeds of a reference's variant are balanced again."""
     if "reference" not in frame.columns:
         return frozenset()
-    names = ["family", "variant", "run", *(["data"] if "data" in cells.columns else [])]
+    names = ["family", "variant", "run"]
+    read = cells.assign(trained_on=["\n".join(trained_on(row, own)) for row in cells.to_dict("records")])
     found: set[int] = set()
-    for own in cells[cells["cell"].isin(frame.loc[frame["reference"], "cell"])].to_dict("records"):
-        group = cells[(cells[names].map(str) == [str(own[name]) for name in names]).all(axis=1)]
-        of_seed = group[group["seed"].isna()] if pd.isna(own["seed"]) else group[group["seed"] == own["seed"]]
-        found |= {own["cell"]} if len(of_seed) == len(group) else set(of_seed["cell"])
+    for reference in read[read["cell"].isin(frame.loc[frame["reference"], "cell"])].to_dict("records"):
+        alike = (read[names].map(str) == [str(reference[name]) for name in names]).all(axis=1)
+        group = read[alike & (read["trained_on"] == reference["trained_on"])]
+        seed = reference["seed"]
+        of_seed = group[group["seed"].isna()] if pd.isna(seed) else group[group["seed"] == seed]
+        found |= {reference["cell"]} if len(of_seed) == len(group) else set(of_seed["cell"])
     return frozenset(int(cell) for cell in found)
-
-
-def _split(documents: pd.DataFrame, known: pd.Index) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return the documents of each task and metric, with integer cells; rows of cells that are not ``known`` go."""
-    if documents.empty:
-        return {}
-    names = documents["cell_id"]
-    if isinstance(names.dtype, pd.CategoricalDtype):
-        codes = known.get_indexer(names.cat.categories.astype(object))[names.cat.codes.to_numpy()]
-    else:
-        codes = known.get_indexer(pd.Index(names.astype(object)))
-    columns = {name: documents[name].to_numpy() for name in ("document", "value", "weight")}
-    split = {}
-    groups: dict[Any, Any] = documents.groupby(["task", "metric"], observed=True, sort=True).indices
-    for (task, metric), places in groups.items():
-        mine = places[codes[places] >= 0]
-        part = {name: values[mine] for name, values in columns.items()}
-        split[str(task), str(metric)] = pd.DataFrame({"cell_id": codes[mine].astype(np.int32), **part})
-    return split
-
-
-def _coded(merged: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """Give the documents of an average integer names that are the same for every line of the study."""
-    codes, names = pd.factorize(merged["document"])
-    order = {task: place for place, task in enumerate(tasks)}
-    numbers = []
-    for name in names:
-        task, _, document = str(name).rpartition("/")
-        numbers.append(int(document) * len(tasks) + order[task])
-    if not numbers or (codes < 0).any():
-        table = pd.array([*numbers, 0], dtype="Int64")
-        table[len(numbers)] = pd.NA  # a missing cell carries no document: code -1
-        return merged.assign(document=table[codes])
-    return merged.assign(document=np.array(numbers, dtype=np.int64)[codes])

@@ -6,58 +6,86 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from model_wrappers.errors import StoreError
 from overtrain.results.judged import judged_documents, read_judged
-from overtrain.results.manifest import read_manifest
 from overtrain.results.metrics import TRAINING
+from overtrain.results.record import MetricRow
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_metrics, read_study
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
-    from overtrain.results.judged import Judged
+    from overtrain.common.typed_json import Value
+    from overtrain.results.judged import JudgedRecord
+    from overtrain.results.record import CellRecord, StudyRecord
 
-__all__ = ["COLUMNS", "MARKS", "load_documents", "load_runs", "load_study"]
+__all__ = ["COLUMNS", "MARKS", "load_documents", "load_judged", "load_runs", "load_study"]
 
 COLUMNS = (
     *("study", "cell_id", "weights_id", "status", "checkpoint", "family", "run", "tokens", "checkpoint_learning_rate"),
-    *("variant", "modification", "seed", "task", "metric", "value", "stderr", "n_documents", "higher_is_better"),
+    *(
+        "variant",
+        "modification",
+        "category",
+        "seed",
+        "task",
+        "metric",
+        "value",
+        "stderr",
+        "n_documents",
+        "higher_is_better",
+    ),
 )
 """Columns of `load_runs`, before those of the modifications' fields."""
 
 MARKS = ("reference", "reference_only")
 """Columns of `load_runs` after those, where AlpacaEval has a reference: see there."""
 
-_LABELS = ("checkpoint", "family", "run", "tokens", "checkpoint_learning_rate", "variant", "modification", "seed")
+_LABELS = (
+    *("checkpoint", "family", "run", "tokens", "checkpoint_learning_rate"),
+    *("variant", "modification", "category", "seed"),
+)
 
 
-def load_study(path: str | Path) -> dict[str, Any]:
+def load_study(path: str | Path) -> StudyRecord:
     """Return what the study said of itself when it was last swept.
 
-    Keys: name, description, tasks, seeds, variants (name -> axes), budgets, select, reference, judge, primary,
-    plateau_margin; and ``judged`` where answers have been: the judge, and the reference of every family and variant.
+    Raises:
+        StoreError: there is no study in this folder, or its ``study.json`` is damaged or of a newer version.
+    """
+    root = Path(path)
+    record = read_study(root)
+    if record is None:
+        there = sorted(p.parent.name for p in root.glob("*/study.json")) if root.is_dir() else []
+        hint = f"; studies in it: {', '.join(there)}" if there else ""
+        raise StoreError(f"{root} holds no study (no study.json){hint}; run `overtrain sweep FILE` first")
+    return record
+
+
+def load_judged(path: str | Path) -> JudgedRecord | None:
+    """Return the judge, the references and the win rates of a study; None where nothing was judged.
 
     Raises:
-        StoreError: there is no study in this folder.
+        StoreError: there is no study in this folder, or one of its files is not what was written.
     """
-    manifest = _manifest(Path(path))
-    judged = read_judged(Path(path), manifest["cells"]).describe()
-    return dict(manifest["study"]) | ({} if judged is None else {"judged": judged})
+    judged = read_judged(Path(path), load_study(path).cells)
+    return judged if judged is not None and judged.cells else None
 
 
 def load_runs(path: str | Path) -> pd.DataFrame:
     """Return one row per cell x task x metric of the study in ``path``.
 
     Columns: study, cell_id, weights_id, status (done, failed, cancelled, missing), checkpoint, family, run, tokens (int64),
-    checkpoint_learning_rate (of the pre-training, NaN if unknown), variant, modification, seed (Int64, missing for base),
+    checkpoint_learning_rate (of the pre-training, NaN if unknown), variant, modification, category (base, noise,
+    finetune, ..., other), seed (Int64, missing for base),
     task, metric, value, stderr (over documents), n_documents (Int64), higher_is_better; then one column per field of a
     modification (``gamma``, ``learning_rate``, ...), missing where it does not apply. What training reports has the task
     ``training``. A cell without a result has a row for every task and metric that the others have.
@@ -70,37 +98,38 @@ def load_runs(path: str | Path) -> pd.DataFrame:
         StoreError: there is no study in this folder, or one of its files is not what was written.
     """
     root = Path(path)
-    manifest = _manifest(root)
+    study = load_study(root)
     store = Store(root)
-    entries = manifest["cells"]
-    judged = read_judged(root, entries)
-    found: list[tuple[dict[str, Any], str, list[dict[str, Any]]]] = []
-    for entry in entries:
-        status = store.state(entry["cell_id"]).status if entry["cell_id"] else "missing"
-        rows = json.loads(store.read(entry["cell_id"], "metrics.json")) if status == "done" else []
-        found.append((entry, status, rows))
-    known = _known_metrics(found)
-    win_rates = judged.metrics()
+    judged = read_judged(root, study.cells)
+    states = [store.state(cell.cell_id).status if cell.cell_id else "missing" for cell in study.cells]
+    measured = [
+        read_metrics(store.read(cell.cell_id, "metrics.json")) if cell.cell_id and status == "done" else ()
+        for cell, status in zip(study.cells, states, strict=True)
+    ]
+    known = _known_metrics(study.cells, measured)
+    win_rates = {} if judged is None else judged.metrics()
     numbers: list[int] = []
-    scores: list[dict[str, Any]] = []
-    for number, (entry, _, rows) in enumerate(found):
-        own = rows or _absent(known, entry)
-        own = [*own, *_judged_rows(own, entry, judged, win_rates)] or [{"task": None, "metric": None}]
-        numbers += [number] * len(own)
-        scores += own
-    cells = pd.DataFrame([_cell(manifest["study"]["name"], entry, status) for entry, status, _ in found])
+    rows: list[MetricRow | None] = []
+    for number, (cell, own) in enumerate(zip(study.cells, measured, strict=True)):
+        found = list(own) or _absent(known, cell)
+        found += _judged_rows(found, cell, () if judged is None else judged.rows(cell.cell_id), win_rates)
+        numbers += [number] * max(1, len(found))
+        rows += found or [None]
+    cells = pd.DataFrame([_columns(study.name, c, status) for c, status in zip(study.cells, states, strict=True)])
+    references = () if judged is None else judged.references
     marks = {
-        "reference": cells["cell_id"].isin(judged.references).to_numpy(bool),
-        "reference_only": np.array([bool(entry.get("reference_only")) for entry in entries], bool),
+        "reference": cells["cell_id"].isin(references).to_numpy(bool),
+        "reference_only": np.array([cell.reference_only for cell in study.cells], bool),
     }
     frame = cells.iloc[numbers].reset_index(drop=True)
-    frame = pd.concat([frame, pd.DataFrame(scores, columns=["task", "metric", *_NUMBERS])], axis=1)
+    scores = {name: [None if row is None else getattr(row, name) for row in rows] for name in _SCORES}
+    frame = pd.concat([frame, pd.DataFrame(scores, columns=list(_SCORES))], axis=1)
     fields = [name for name in cells.columns if name not in COLUMNS]
     shown = {name: mark[numbers] for name, mark in marks.items() if mark.any()}
     return _typed(frame[[*COLUMNS, *fields]]).assign(**shown)
 
 
-_NUMBERS = ("value", "stderr", "n_documents", "higher_is_better")
+_SCORES = ("task", "metric", "value", "stderr", "n_documents", "higher_is_better")
 
 
 def load_documents(
@@ -130,14 +159,14 @@ def load_documents(
 
     store = Store(Path(path))
     tables = []
-    entries = _manifest(Path(path))["cells"]
-    judged = read_judged(Path(path), entries)
-    for entry in entries:
-        cell_id = entry["cell_id"]
+    study = load_study(path)
+    judged = read_judged(Path(path), study.cells)
+    for cell in study.cells:
+        cell_id = cell.cell_id
         if not cell_id or (cells is not None and cell_id not in cells) or store.state(cell_id).status != "done":
             continue
         table = pq.read_table(pa.BufferReader(store.read(cell_id, "documents.parquet")))
-        verdicts = judged_documents(Path(path), cell_id, judged)
+        verdicts = None if judged is None else judged_documents(Path(path), cell_id, judged)
         for part in (table, *([] if verdicts is None else [verdicts.cast(table.schema)])):
             kept = part
             for column, wanted in (("task", tasks), ("metric", metrics)):
@@ -169,60 +198,53 @@ def _no_documents() -> pd.DataFrame:
     )
 
 
-def _manifest(root: Path) -> dict[str, Any]:
-    content = read_manifest(root)
-    if content is None:
-        there = sorted(p.parent.name for p in root.glob("*/study.json")) if root.is_dir() else []
-        hint = f"; studies in it: {', '.join(there)}" if there else ""
-        raise StoreError(f"{root} holds no study (no study.json){hint}; run `overtrain sweep FILE` first")
-    return content
-
-
-def _cell(study: str, entry: dict[str, Any], status: str) -> dict[str, Any]:
-    about = {
+def _columns(study: str, cell: CellRecord, status: str) -> dict[str, Value]:
+    """Return a cell's labels, identities and fields as columns of the frame."""
+    about: dict[str, Value] = {
         "study": study,
-        "cell_id": entry["cell_id"] or f"unknown-{entry['key'][:12]}",
-        "weights_id": entry["weights_id"],
+        "cell_id": cell.cell_id or f"unknown-{cell.key[:12]}",
+        "weights_id": cell.weights_id,
         "status": status,
     }
-    about |= {name: entry[name] for name in _LABELS}
-    return about | {name if name not in COLUMNS else f"{name}_2": value for name, value in entry["fields"].items()}
+    about |= {name: getattr(cell, name) for name in _LABELS}
+    return about | {name if name not in COLUMNS else f"{name}_2": value for name, value in cell.fields.items()}
 
 
-def _known_metrics(
-    found: list[tuple[dict[str, Any], str, list[dict[str, Any]]]],
-) -> dict[tuple[str, str, str | None], Any]:
-    """Return (task, metric, variant) -> whether higher is better, of finished cells; the variant only for training."""
-    known: dict[tuple[str, str, str | None], Any] = {}
-    for entry, _, rows in found:
+_Known = dict[tuple[str, str, str | None], bool | None]
+"""(task, metric, variant) -> whether higher is better; the variant for training alone."""
+
+
+def _known_metrics(cells: Sequence[CellRecord], measured: Sequence[Sequence[MetricRow]]) -> _Known:
+    """Return what finished cells measured."""
+    known: _Known = {}
+    for cell, rows in zip(cells, measured, strict=True):
         for row in rows:
-            variant = entry["variant"] if row["task"] == TRAINING else None
-            known.setdefault((row["task"], row["metric"], variant), row["higher_is_better"])
+            known.setdefault(
+                (row.task, row.metric, cell.variant if row.task == TRAINING else None), row.higher_is_better
+            )
     return known
 
 
-def _absent(known: dict[tuple[str, str, str | None], Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
+def _absent(known: _Known, cell: CellRecord) -> list[MetricRow]:
     """Return the rows, without values, of a cell that has no result; one that answers nothing has none of `TASK`."""
     return [
-        {"task": task, "metric": metric, "higher_is_better": better}
+        MetricRow(task=task, metric=metric, higher_is_better=better)
         for (task, metric, only), better in known.items()
-        if only in {None, entry["variant"]}
-        and (task == TASK or not entry.get("reference_only"))
-        and (task != TASK or entry.get("answers"))
+        if only in {None, cell.variant} and (task == TASK or not cell.reference_only) and (task != TASK or cell.answers)
     ]
 
 
 def _judged_rows(
-    own: list[dict[str, Any]], entry: dict[str, Any], judged: Judged, metrics: dict[str, Any]
-) -> list[dict[str, Any]]:
+    own: Sequence[MetricRow], cell: CellRecord, judged: Sequence[MetricRow], metrics: Mapping[str, bool | None]
+) -> list[MetricRow]:
     """Return a cell's rows of win rates, without values if it was not judged; what it measured itself stays."""
-    if not entry.get("answers"):
+    if not cell.answers:
         return []
-    there = {row["metric"] for row in own if row["task"] == TASK}
-    rows = judged.rows(entry["cell_id"]) or [
-        {"task": TASK, "metric": metric, "higher_is_better": better} for metric, better in metrics.items()
+    there = {row.metric for row in own if row.task == TASK}
+    rows = judged or [
+        MetricRow(task=TASK, metric=metric, higher_is_better=better) for metric, better in metrics.items()
     ]
-    return [row for row in rows if row["metric"] not in there]
+    return [row for row in rows if row.metric not in there]
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from overtrain.results.record import MetricRow
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -19,11 +21,10 @@ _RATIOS = {"bits_per_byte": 1 / math.log(2), "nll_per_token": 1.0}
 _NO_METRIC = frozenset({"alias", "name", "sample_len", "sample_count"})
 
 
-def metric_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def metric_rows(results: Mapping[str, Any]) -> list[MetricRow]:
     """Return one row per task (or group) and metric of lm-eval's ``results``.
 
-    Keys: task, metric, value, stderr (over documents; None where lm-eval has none), n_documents (None for a group),
-    higher_is_better. The metric is lm-eval's name, with its filter behind a comma unless that is ``none``.
+    The metric is lm-eval's name, with its filter behind a comma unless that is ``none``.
     """
     rows = []
     counts = results.get("n-samples", {})
@@ -35,14 +36,14 @@ def metric_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 continue
             error = found.get(key.replace(name, f"{name}_stderr", 1))
             rows.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "value": float(value),
-                    "stderr": float(error) if isinstance(error, int | float) else None,
-                    "n_documents": counts.get(task, {}).get("effective"),
-                    "higher_is_better": better.get(name),
-                }
+                MetricRow(
+                    task=task,
+                    metric=metric,
+                    value=float(value),
+                    stderr=float(error) if isinstance(error, int | float) else None,
+                    n_documents=counts.get(task, {}).get("effective"),
+                    higher_is_better=better.get(name),
+                )
             )
     return rows
 
@@ -57,24 +58,25 @@ def split_key(key: str) -> tuple[str, str, bool]:
     return name, name if chosen in {"", "none"} else key, name.endswith("_stderr")
 
 
-def training_rows(steps: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+def training_rows(steps: Sequence[Mapping[str, float]]) -> list[MetricRow]:
     """Return one row per metric of every step: train_loss, validation_loss, distance, ...
 
     A metric ``m_stderr`` is the standard error of ``m``; what a later step reports too gets the suffix ``_2`` (``_3``, ...).
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, MetricRow] = {}
     for place, metrics in enumerate(steps, start=1):
         for name, value in metrics.items():
             if name.endswith("_stderr"):
                 continue
-            stderr = metrics.get(f"{name}_stderr")
-            rows[name if name not in rows else f"{name}_{place}"] = {
-                "value": value,
-                "stderr": stderr,
-                "n_documents": None,
-                "higher_is_better": False if "loss" in name else None,
-            }
-    return [{"task": TRAINING, "metric": name} | row for name, row in rows.items()]
+            metric = name if name not in rows else f"{name}_{place}"
+            rows[metric] = MetricRow(
+                task=TRAINING,
+                metric=metric,
+                value=value,
+                stderr=metrics.get(f"{name}_stderr"),
+                higher_is_better=False if "loss" in name else None,
+            )
+    return list(rows.values())
 
 
 def document_columns(

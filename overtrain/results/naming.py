@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_wrappers.errors import ConfigError, close_match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from overtrain.results.record import CellRecord
 
 __all__ = ["SHORTEST_ID", "named"]
 
@@ -16,23 +18,23 @@ SHORTEST_ID = 8
 """Characters of a ``cell_id`` or ``weights_id`` that are enough to name it."""
 
 
-def named(entries: Sequence[dict[str, Any]], name: str, what: str) -> dict[str, Any]:
-    """Return the one entry of ``study.json`` that ``name`` names.
+def named(cells: Sequence[CellRecord], name: str, what: str) -> CellRecord:
+    """Return the one cell that ``name`` names.
 
     Args:
-        entries: the cells that can be meant.
+        cells: that can be meant.
         name: a label, a ``cell_id`` (its beginning is enough), or a pattern (``*``, ``?``) that fits one label.
         what: the argument that ``name`` was given for.
 
     Raises:
         ConfigError: none, or several.
     """
-    exact = [e for e in entries if name in (e["label"], e["cell_id"])]
-    short = [e for e in entries if len(name) >= SHORTEST_ID and str(e["cell_id"] or "").startswith(name)]
-    found = exact or short or [e for e in entries if fnmatch.fnmatch(e["label"], f"*{name}*")]
+    exact = [cell for cell in cells if name in {cell.label, cell.cell_id}]
+    short = [cell for cell in cells if len(name) >= SHORTEST_ID and (cell.cell_id or "").startswith(name)]
+    found = exact or short or [cell for cell in cells if fnmatch.fnmatch(cell.label, f"*{name}*")]
     if len(found) == 1:
         return found[0]
-    labels = [e["label"] for e in entries]
+    labels = [cell.label for cell in cells]
     if not found:
         there = (
             f"; those that can be meant are such as {labels[-1]!r}"
@@ -42,6 +44,6 @@ def named(entries: Sequence[dict[str, Any]], name: str, what: str) -> dict[str, 
         raise ConfigError(
             f"{what}={name!r}: no cell{close_match(name, labels)}{there}; give a cell_id, a label or a pattern for one"
         )
-    some = ", ".join(repr(e["label"]) for e in found[:3])
+    some = ", ".join(repr(cell.label) for cell in found[:3])
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     raise ConfigError(f"{what}={name!r}: {len(found)} cells ({some}{more}); give one label or cell_id")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from overtrain.plan.axes import axes_of_cells, axes_of_columns, category_of, data_of_columns, selected_value
 from overtrain.plan.reference import generates
-from overtrain.results.record import AxisRecord, CellRecord, StudyRecord, VariantRecord
-from overtrain.study.study import BASE
+from overtrain.results.record import CellRecord, StudyRecord, VariantRecord, described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["refused", "study_record"]
 
 _PARTS = {
-    "weights": "weights or training data",
+    "weights": "weights, configuration or training data",
     "tasks": "evaluation rows or tasks",
     "dtype": "dtype",
+    "tokenizer": "the tokenizer",
     "lm_eval": "the version of lm-eval",
 }
 
@@ -40,40 +38,26 @@ def study_record(study: Study, cells: Sequence[Cell], plan: Plan | None = None) 
     jobs = {} if plan is None else {job.cell.key: job for job in plan.jobs}
     problems = {} if plan is None else plan.problems
     same = () if plan is None else tuple(c.key for c in cells if c.key not in jobs and c.key not in problems)
-    variants = []
     kept = [cell for cell in cells if cell.key not in same]
-    by_variant: dict[str, list[Cell]] = {
-        name: [] for name in dict.fromkeys([v.name for v in study.variants] + [c.variant for c in kept])
-    }
-    for cell in kept:
-        by_variant[cell.variant].append(cell)
-    varied = {}
-    for name, own in by_variant.items():
-        axes = axes_of_cells((_steps(cell), cell.columns()) for cell in own)
-        varied[name] = [column for column, (_, values) in axes.items() if len(values) > 1]
-        if name != BASE:
-            described = tuple(AxisRecord(**dataclasses.asdict(a), values=values) for a, values in axes.values())
-            variants.append(VariantRecord(name=name, category=_category(own), axes=described))
-    records = [_cell(cell, jobs.get(cell.key), problems.get(cell.key), varied[cell.variant]) for cell in kept]
-    return StudyRecord(
+    record = StudyRecord(
         name=study.name,
         description=study.description,
         tasks=study.tasks,
         seeds=study.seeds,
         budgets=tuple(sorted({p.tokens for p in study.points})),
-        variants=tuple(variants),
+        variants=tuple(VariantRecord(name=v.name, category="other") for v in study.variants),
         select=study.select,
         reference=study.reference,
         judge=study.judge,
         primary=study.primary,
         plateau_margin=study.plateau_margin,
-        cells=tuple(records),
+        cells=tuple(_cell(cell, jobs.get(cell.key), problems.get(cell.key)) for cell in kept),
         same=same,
     )
+    return described(record)
 
 
-def _cell(cell: Cell, job: Job | None, problem: str | None, varied: Sequence[str]) -> CellRecord:
-    steps, fields = _steps(cell), cell.columns()
+def _cell(cell: Cell, job: Job | None, problem: str | None) -> CellRecord:
     origin = cell.base or cell.point
     return CellRecord(
         key=cell.key,
@@ -88,23 +72,11 @@ def _cell(cell: Cell, job: Job | None, problem: str | None, varied: Sequence[str
         checkpoint_learning_rate=cell.point.learning_rate,
         variant=cell.variant,
         modification=cell.modification,
-        category=_category([cell]),
         seed=cell.seed,
-        fields=fields,
-        axes={column: fields[column] for column in varied if column in fields},
-        selected=selected_value(axes_of_columns(steps), fields),
-        data=data_of_columns(steps, fields),
+        fields=cell.columns(),
         answers=generates(cell),
         reference_only=not cell.curve,
     )
-
-
-def _steps(cell: Cell) -> list[str]:
-    return [step.name for step in cell.modifications]
-
-
-def _category(cells: Sequence[Cell]) -> str:
-    return category_of(_steps(cells[0]), elsewhere=cells[0].base is not None) if cells else "other"
 
 
 def refused(before: StudyRecord | None, plan: Plan, store: Store) -> list[str]:

@@ -1,45 +1,33 @@
-"""What a study's folder says, as frozen dataclasses with one schema: ``study.json`` and the rows of ``metrics.json``.
+"""What a study's folder says, as frozen dataclasses: `StudyRecord`, `CellRecord`, `MetricRow`.
 
-This module alone reads, writes and validates ``study.json``. A file of an earlier format is migrated when it is read
-(`overtrain.results.migrate`) and written in today's format by the next sweep.
+`overtrain.results.study_file` alone reads, writes and migrates them.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping  # noqa: TC003  (annotations of records are read at run time)
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from model_wrappers.errors import StoreError
-from model_wrappers.files import write_whole
-from overtrain.common.typed_json import from_json, to_json
-from overtrain.results.migrate import migrate
-from overtrain.study.study import Judge, Primary, Reference, Select
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from overtrain.common.typed_json import Value  # noqa: TC001  (annotations of records are read at run time)
+from overtrain.plan.axes import axes_of_cells, axes_of_columns, category_of, data_of_columns, selected_value
+from overtrain.study.settings import JudgeSettings, PrimaryComparison, ReferenceChoice, Selection
+from overtrain.study.study import BASE
 
 __all__ = [
-    "FORMAT",
     "AxisRecord",
     "CellRecord",
+    "FileRecord",
     "MetricRow",
+    "StatusRecord",
     "StudyRecord",
-    "Value",
     "VariantRecord",
-    "read_metrics",
-    "read_study",
-    "write_study",
+    "described",
 ]
 
-FORMAT = 2
-"""Of ``study.json``. Format 1 had no categories, axes or data sets of cells, and the study's own part under ``study``."""
-
-Value = str | int | float | bool | None
-"""Of a modification's field; a list is its items joined by ``+``."""
-
-_NAME = "study.json"
+TUNED = "tuned"
+"""``modification`` of a checkpoint that was tuned elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +120,7 @@ class CellRecord:
     checkpoint_learning_rate: float | None = None
     variant: str
     modification: str
-    category: str
+    category: str = "other"
     seed: int | None = None
     fields: Mapping[str, Value] = field(default_factory=dict)
     axes: Mapping[str, Value] = field(default_factory=dict)
@@ -140,6 +128,11 @@ class CellRecord:
     data: tuple[str, ...] = ()
     answers: bool = False
     reference_only: bool = False
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the modifications, in order; none for a checkpoint as it is, and for one that was tuned elsewhere."""
+        return () if self.modification in {BASE, TUNED} else tuple(self.modification.split("+"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +161,10 @@ class StudyRecord:
     seeds: tuple[int, ...] = ()
     budgets: tuple[int, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
-    select: Select = field(default_factory=Select)
-    reference: Reference | None = None
-    judge: Judge | None = None
-    primary: Primary | None = None
+    select: Selection = field(default_factory=lambda: Selection(metric="validation_loss"))
+    reference: ReferenceChoice | None = None
+    judge: JudgeSettings | None = None
+    primary: PrimaryComparison | None = None
     plateau_margin: float | None = None
     cells: tuple[CellRecord, ...] = ()
     same: tuple[str, ...] = ()
@@ -199,61 +192,68 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rows:
-    rows: tuple[MetricRow, ...]
+class FileRecord:
+    """What one of a cell's files was when it was written."""
+
+    bytes: int
+    sha256: str
 
 
-def read_study(root: Path) -> StudyRecord | None:
-    """Return what the folder's ``study.json`` says; None if there is none.
+@dataclass(frozen=True, kw_only=True)
+class StatusRecord:
+    """The contents of a cell's ``status.json``.
 
-    Raises:
-        StoreError: the file is damaged, or was written by a newer version of this package.
+    Attributes:
+        status: how the cell ended.
+        started: in seconds since the epoch.
+        finished: in seconds since the epoch.
+        seconds: that the cell took.
+        host: that ran the cell.
+        pid: of the process that wrote the files.
+        files: name -> what was written, ``status.json`` left out.
+        error: of a failed cell, the traceback included.
     """
-    path = root / _NAME
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    written = content.get("format", 1) if isinstance(content, dict) else None
-    if isinstance(written, int) and written > FORMAT:
-        raise StoreError(
-            f"{path} has format {written}, and this version of lm-eval-overtrain reads formats 1 to {FORMAT}; install the "
-            "version that wrote the file, or a newer one"
-        )
-    try:
-        if written != FORMAT:
-            content = migrate(content)
-        return from_json(StudyRecord, {name: value for name, value in content.items() if name != "format"})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
+
+    status: Literal["done", "failed", "cancelled"]
+    started: float
+    finished: float
+    seconds: float
+    host: str
+    pid: int
+    files: Mapping[str, FileRecord]
+    error: str = ""
 
 
-def write_study(root: Path, record: StudyRecord) -> None:
-    """Write ``study.json``.
+def described(study: StudyRecord) -> StudyRecord:
+    """Fill in what the registered modifications say of a study's cells: category, axes, selected value, data sets.
 
-    Raises:
-        StoreError: the file cannot be written.
+    A modification that nobody has registered here has the category ``other``, and its varied fields are axes without a unit.
+
+    Args:
+        study: with cells whose labels and fields are known; its variants are kept in their order, others follow.
     """
-    content = {"format": FORMAT, **to_json(record)}
-    write_whole(root / _NAME, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    axes: dict[str, tuple[AxisRecord, ...]] = {}
+    categories: dict[str, str] = {}
+    names = dict.fromkeys([*(v.name for v in study.variants), *(c.variant for c in study.cells if c.variant != BASE)])
+    for name in names:
+        own = [cell for cell in study.cells if cell.variant == name]
+        found = axes_of_cells((cell.steps, cell.fields) for cell in own)
+        axes[name] = tuple(AxisRecord(**dataclasses.asdict(axis), values=values) for axis, values in found.values())
+        categories[name] = _category(own[0]) if own else "other"
+    variants = tuple(VariantRecord(name=name, category=categories[name], axes=axes[name]) for name in names)
+    cells = tuple(_described(cell, [a.field for a in axes.get(cell.variant, ()) if a.varied]) for cell in study.cells)
+    return dataclasses.replace(study, variants=variants, cells=cells)
 
 
-def read_metrics(content: bytes) -> tuple[MetricRow, ...]:
-    """Return the rows of a cell's ``metrics.json``.
-
-    Raises:
-        StoreError: they are not what a sweep writes.
-    """
-    try:
-        return from_json(_Rows, {"rows": json.loads(content)}).rows
-    except ValueError as error:
-        raise StoreError(
-            f"metrics.json is damaged ({error}); delete the cell's folder and run the study again"
-        ) from error
+def _described(cell: CellRecord, varied: list[str]) -> CellRecord:
+    return dataclasses.replace(
+        cell,
+        category=_category(cell),
+        axes={column: cell.fields[column] for column in varied if column in cell.fields},
+        selected=selected_value(axes_of_columns(cell.steps), cell.fields),
+        data=data_of_columns(cell.steps, cell.fields),
+    )
 
 
-def _damaged(path: Path, error: Exception) -> StoreError:
-    why = str(error) if isinstance(error, ValueError) else repr(error)
-    return StoreError(f"{path} is damaged ({why}); delete it and run the study again (its cells are kept)")
+def _category(cell: CellRecord) -> str:
+    return category_of(cell.steps, elsewhere=cell.modification == TUNED)

@@ -16,11 +16,13 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from model_wrappers.errors import StoreError
 from model_wrappers.files import flush_name, write_flushed, writing
 from model_wrappers.identity import digest
+from overtrain.common.typed_json import from_json, to_json
+from overtrain.results.record import FileRecord, StatusRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,27 +87,33 @@ class Store:
         """Return what is known of the cell; cheap enough for thousands (sizes are compared, contents are not hashed)."""
         folder = self.folder(cell_id)
         try:
-            status = json.loads((folder / "status.json").read_bytes())
-            reason = self._refusal(folder, status)
+            found = self._status(cell_id)
+            reason = self._refusal(folder, found)
             if reason:
                 return CellState("missing", reason=reason)
-            return CellState(status["status"], status["seconds"], status["finished"], status.get("error", ""))
+            return CellState(found.status, found.seconds, found.finished, found.error)
         except FileNotFoundError:
             return CellState("missing", reason="it has no status.json" if folder.is_dir() else "")
         except (OSError, ValueError, KeyError, TypeError) as error:
             return CellState("missing", reason=f"its files are damaged ({error!r})")
 
+    def _status(self, cell_id: str) -> StatusRecord:
+        """Return what ``status.json`` says.
+
+        Raises:
+            OSError, ValueError: it is missing or damaged.
+        """
+        return from_json(StatusRecord, json.loads((self.folder(cell_id) / "status.json").read_bytes()))
+
     @staticmethod
-    def _refusal(folder: Path, status: Mapping[str, Any]) -> str:
+    def _refusal(folder: Path, found: StatusRecord) -> str:
         """Return why a folder is no result of the cell that it is named after, or an empty text."""
-        if status["status"] not in {"done", "failed", "cancelled"}:
-            return f"its status is {status['status']!r}"
-        for name, about in status["files"].items():
+        for name, about in found.files.items():
             path = folder / name
-            if not path.is_file() or path.stat().st_size != about["bytes"]:
+            if not path.is_file() or path.stat().st_size != about.bytes:
                 return f"{name} is missing or has another size than when it was written"
-        if status["status"] == "done":
-            absent = [name for name in FILES if name not in status["files"]]
+        if found.status == "done":
+            absent = [name for name in FILES if name not in found.files]
             if absent:
                 return f"it has no {absent[0]}"
         identity = json.loads((folder / "spec.json").read_bytes())["identity"]
@@ -121,13 +129,13 @@ class Store:
         """
         folder = self.folder(cell_id)
         try:
-            about = json.loads((folder / "status.json").read_bytes())["files"][name]
+            about = self._status(cell_id).files[name]
             content = (folder / name).read_bytes()
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(
                 f"{folder / name} cannot be read ({error!r}); delete {folder} and run the study again"
             ) from error
-        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        if hashlib.sha256(content).hexdigest() != about.sha256:
             raise StoreError(f"{folder / name} is not what was written; delete {folder} and run the study again")
         return content
 
@@ -184,24 +192,25 @@ class Store:
         """
         fresh = self.root / f".{cell_id}.{uuid.uuid4().hex[:8]}"
         now = time.time()
-        about = {
-            "status": status,
-            "started": started,
-            "finished": now,
-            "seconds": round(now - started, 3),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "files": {
-                name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        about = StatusRecord(
+            status=status,
+            started=started,
+            finished=now,
+            seconds=round(now - started, 3),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            files={
+                name: FileRecord(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
                 for name, content in files.items()
             },
-        } | ({"error": error} if error else {})
+            error=error,
+        )
         with writing(self.root):
             try:
                 fresh.mkdir(parents=True)
                 for name, content in files.items():
                     write_flushed(fresh / name, content)
-                write_flushed(fresh / "status.json", json.dumps(about, indent=1).encode())
+                write_flushed(fresh / "status.json", json.dumps(to_json(about), indent=1).encode())
                 final = self.folder(cell_id)
                 if final.exists():
                     final.rename(self.root / f".{cell_id}.old.{uuid.uuid4().hex[:8]}")

@@ -160,6 +160,7 @@ def _check(job: Job, found: Mapping[str, Any]) -> None:
         "weights": (found["weights_id"], job.weights_id),
         "requests": (found["requests_sha256"], job.requests),
         "dtype": (found["dtype"], job.dtype),
+        "tokenizer": (found["tokenizer_sha256"], job.tokenizer),
     }
     changed = ", ".join(name for name, (one, other) in pairs.items() if one != other) or "the version of lm-eval"
     raise DataError(

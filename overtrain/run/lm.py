@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.lm import ModifiedLM
 from model_wrappers.materialise import Step, apply_in_memory
-from model_wrappers.modifications.gaussian import Draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from lm_eval.api.instance import Instance
 
-    from model_wrappers.modifications.base import Modification
+    from model_wrappers.modifications.base import Modification, Shared
 
 __all__ = ["CellLM", "HeldWeights"]
 
@@ -24,9 +24,7 @@ class HeldWeights:
     """One loaded base model and a copy of its weights, so that the next cell of it need not read them again; its tokenizer.
 
     The copy is restored bit by bit; subtracting a perturbation again would not be exact. Twice the memory of the weights.
-
-    Attributes:
-        draws: of noise, which cells of one seed share.
+    It also holds what the applications of one modification share, such as the random draws of noise.
     """
 
     def __init__(self) -> None:
@@ -34,7 +32,19 @@ class HeldWeights:
         self._model: Any = None
         self._copy: dict[str, Any] = {}
         self._tokenizer: tuple[str, Any] | None = None
-        self.draws = Draws()
+        self._shared: dict[type[Modification], Shared | None] = {}
+
+    @contextlib.contextmanager
+    def sharing(self, modifications: Iterable[Modification]) -> Iterator[None]:
+        """Let ``modifications`` share, inside the block, what earlier cells of this process left."""
+        with contextlib.ExitStack() as stack:
+            for kind in dict.fromkeys(type(m) for m in modifications):
+                if kind not in self._shared:
+                    self._shared[kind] = kind.shared()
+                shared = self._shared[kind]
+                if shared is not None:
+                    stack.enter_context(shared.in_use())
+            yield
 
     def tokenizer(self, key: str, load: Callable[[], Any]) -> Any:
         """Return the tokenizer called ``key``, which nobody changes; loaded if the last one was another."""
@@ -98,18 +108,18 @@ class CellLM(ModifiedLM):
         key = repr((pretrained, str(dtype), str(self._device), sorted((k, str(v)) for k, v in kwargs.items())))
         model = self._held.take(key)
         if model is None:
-            HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
+            self._load_whole(pretrained, dtype, **kwargs)
             self._held.put(key, self._model)
         else:
             self._model = model
-        with self._held.draws.in_use():
+        with self._held.sharing(todo):
             self._model, self._steps = apply_in_memory(self._model, self.tokenizer, self.checkpoint, todo)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """As in lm-eval, without a progress bar per cell."""
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Any]:
         """As in lm-eval, without a progress bar per cell."""
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 

@@ -1,4 +1,4 @@
-"""One of the processes that torchrun starts for one cell: ``-m overtrain.run.process FILE RUNS KEY OUT``."""
+"""One of the processes that torchrun starts for one cell: ``-m overtrain.run.process JOB_FILE OUT``."""
 
 from __future__ import annotations
 
@@ -12,28 +12,18 @@ from model_wrappers.processes import end
 __all__ = ["main"]
 
 
-def main(file: str, runs: str, key: str, out: str) -> None:
-    """Evaluate the cell whose key is ``key``; the first process writes its files into ``out``; then the process ends.
+def main(job_file: str, out: str) -> None:
+    """Measure the job in ``job_file``; the first process writes the cell's files into ``out``; then the process ends.
 
     Raises:
         OvertrainError: as the cell raises.
     """
-    from overtrain.plan.expand import expand
-    from overtrain.plan.planner import Planner
-    from overtrain.run.cell import files_of
-    from overtrain.run.evaluate import session
-    from overtrain.run.ladders import held_out, locate
-    from overtrain.study.load import load_study
+    from overtrain.run.job_file import read_job
+    from overtrain.run.measure import evaluate, files_of
 
-    study = load_study(file)
-    cells = [cell for cell in expand(study) if cell.key == key]
-    root = Path(runs) / study.name
-    text = held_out(study.points, Path(runs))
-    points = [cell.point for cell in cells]
-    planner = Planner(root, study.file, locate(points, Path(runs)), str(text) if text else None)
-    (job,) = planner.plan(cells, compute=False).jobs
-    outcome = session(job.cell.tasks, job.settings, job.sign).evaluate(job)
-    if int(os.environ.get("RANK", "0")) == 0:
+    job = read_job(Path(job_file))
+    outcome = evaluate(job)
+    if int(os.environ.get("RANK", "0")) == 0:  # the other processes have no results, only their share of the work
         for name, content in files_of(outcome, samples=job.cell.evaluation.samples).items():
             (Path(out) / name).write_bytes(content)
     end()

@@ -5,22 +5,25 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from overtrain.common.progress import duration
 from overtrain.plan.expand import expand
-from overtrain.results.manifest import read_manifest
+from overtrain.plan.load import load_study
+from overtrain.results.record import StudyRecord
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study
 from overtrain.run.ladders import missing_runs
-from overtrain.study.load import load_study
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from overtrain.plan.cells import Cell
+    from overtrain.results.record import CellRecord
     from overtrain.results.store import CellState
 
-__all__ = ["StudyStatus", "VariantStatus", "status", "status_table"]
+__all__ = ["CellNote", "StudyStatus", "VariantStatus", "status", "status_table"]
 
 _COUNTS = ("done", "failed", "running", "missing")
 
@@ -42,6 +45,13 @@ class VariantStatus:
         return self.done + self.failed + self.running + self.missing
 
 
+class CellNote(NamedTuple):
+    """A cell's label and what is said of it."""
+
+    label: str
+    text: str
+
+
 @dataclass
 class StudyStatus:
     """How far a study is.
@@ -50,8 +60,8 @@ class StudyStatus:
         study: its name.
         root: its folder.
         variants: counts per variant, in the study's order.
-        running: label of every cell that some process holds -> its log.
-        failed: label -> last line of the error.
+        running: key of every cell that some process holds -> its label and its log.
+        failed: key of the cell -> its label and the last line of the error.
         problems: why cells cannot be evaluated: message -> how many.
         to_pretrain: runs of ladders that are not there.
         remaining: estimated seconds until every cell is done, at the pace so far; None if nothing tells.
@@ -60,8 +70,8 @@ class StudyStatus:
     study: str
     root: Path
     variants: list[VariantStatus]
-    running: dict[str, Path] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    running: dict[str, CellNote] = field(default_factory=dict)
+    failed: dict[str, CellNote] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     to_pretrain: int = 0
     remaining: float | None = None
@@ -81,35 +91,35 @@ def status(study: Study | str | Path, runs_dir: str | Path = "runs") -> StudySta
     known = study if isinstance(study, Study) else load_study(study)
     root = Path(runs_dir) / known.name
     store = Store(root)
-    manifest = read_manifest(root) or {"cells": [], "same": []}
-    entries = {entry["key"]: entry for entry in manifest["cells"]}
-    cells = [cell for cell in expand(known) if cell.key not in manifest["same"]]
+    before = read_study(root) or StudyRecord(name=known.name)
+    records = {record.key: record for record in before.cells}
+    cells = [cell for cell in expand(known) if cell.key not in before.same]
     found = StudyStatus(known.name, root, [VariantStatus(n) for n in dict.fromkeys(c.variant for c in cells)])
     by_name = {v.variant: v for v in found.variants}
     for cell in cells:
-        _note(found, by_name[cell.variant], cell.label, entries.get(cell.key), store)
+        _note(found, by_name[cell.variant], cell, records.get(cell.key), store)
     found.to_pretrain = len(missing_runs(known.points, Path(runs_dir)))
     found.remaining = _remaining(found)
     return found
 
 
-def _note(found: StudyStatus, row: VariantStatus, label: str, entry: dict[str, Any] | None, store: Store) -> None:
+def _note(found: StudyStatus, row: VariantStatus, cell: Cell, record: CellRecord | None, store: Store) -> None:
     """Count one cell."""
-    if entry is None or entry["cell_id"] is None:
+    if record is None or record.cell_id is None:
         row.missing += 1
-        problem = (entry or {}).get("problem")
+        problem = None if record is None else record.problem
         if problem:
             found.problems[problem] = found.problems.get(problem, 0) + 1
         return
-    state: CellState = store.state(entry["cell_id"])
+    state: CellState = store.state(record.cell_id)
     if state.status in {"done", "failed"}:
         setattr(row, state.status, getattr(row, state.status) + 1)
         row.seconds += state.seconds if state.status == "done" else 0.0
         if state.status == "failed":
-            found.failed[label] = (state.reason.strip().splitlines() or [""])[-1]
-    elif store.claimed(entry["cell_id"]):
+            found.failed[cell.key] = CellNote(cell.label, (state.reason.strip().splitlines() or [""])[-1])
+    elif store.claimed(record.cell_id):
         row.running += 1
-        found.running[label] = store.log(entry["cell_id"])
+        found.running[cell.key] = CellNote(cell.label, str(store.log(record.cell_id)))
     else:
         row.missing += 1
 
@@ -141,7 +151,7 @@ def status_table(found: StudyStatus) -> Table:
 
 def _caption(found: StudyStatus) -> str:
     lines = [f"{found.to_pretrain} runs of the ladder still to pre-train"] if found.to_pretrain else []
-    lines += [f"failed: {label}: {reason}" for label, reason in list(found.failed.items())[:5]]
+    lines += [f"failed: {label}: {reason}" for label, reason in list(found.failed.values())[:5]]
     lines += [f"{count} cells cannot be evaluated: {text}" for text, count in list(found.problems.items())[:5]]
     if found.remaining is not None and (found.count("missing") or found.count("running")):
         lines.append(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING
 
 from model_wrappers.cache import WeightsCache
 from model_wrappers.files import write_whole
 from overtrain.results.metrics import TRAINING
+from overtrain.results.study_file import read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,11 +75,11 @@ def _score(job: Job, study: Study, store: Store) -> float | None:
     """Return what the study selects by, lower being better, or None for a cell without it."""
     if store.state(job.cell_id).status != "done":
         return None
-    for row in json.loads(store.read(job.cell_id, "metrics.json")):
-        if row["metric"] == study.select.metric and row["task"] in {study.select.task, TRAINING}:
-            if row["value"] is None:
+    for row in read_metrics(store.read(job.cell_id, "metrics.json")):
+        if row.metric == study.select.metric and row.task in {study.select.task, TRAINING}:
+            if row.value is None:
                 return None
-            return -float(row["value"]) if row["higher_is_better"] else float(row["value"])
+            return -row.value if row.higher_is_better else row.value
     return None
 
 

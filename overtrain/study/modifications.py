@@ -1,8 +1,4 @@
-"""The ``modifications`` section of a study's file: named variants, each an ordered list of steps over a grid.
-
-``noise: [{gaussian: {gamma: [0.1, 0.2]}}]``; one step needs no list; ``noise: {seeds: [0, 1], steps: [...]}`` has seeds of
-its own.
-"""
+"""The ``modifications`` section of a study's file: named variants, each an ordered list of steps over a grid."""
 
 from __future__ import annotations
 
@@ -15,26 +11,51 @@ import yaml
 
 from model_wrappers.errors import OvertrainError, close_match
 from model_wrappers.modifications.registry import registry
+from overtrain.common.schema import keys
+from overtrain.study.forms import VariantForm
+from overtrain.study.nodes import is_null
 from overtrain.study.study import BASE, Variant
 
 if TYPE_CHECKING:
-    from model_wrappers.modifications.base import Modification
-    from overtrain.study.yaml_lines import Reader
+    from collections.abc import Iterable
 
-__all__ = ["read_variants"]
+    from model_wrappers.modifications.base import Modification
+    from overtrain.study.reader import Reader
+
+__all__ = ["field_types", "read_variants"]
 
 _LARGEST_GRID = 10_000
+_LONGEST_NAME = 100
 _RESERVED = {BASE: "the unmodified checkpoint, which is always there", "training": "the task of training metrics"}
 
 
-def read_variants(reader: Reader, node: yaml.Node | None, seeds: tuple[int, ...], file: Path) -> tuple[Variant, ...]:
-    """Return the variants in the file's order."""
-    if node is None:
-        return ()
+def field_types(kinds: Iterable[type[Modification]]) -> dict[str, Any]:
+    """Return the type of every field that these modifications have, the seed excluded: seeds belong to variants."""
+    return {
+        name: types[name]
+        for kind in kinds
+        for types in [typing.get_type_hints(kind)]
+        for name in kind.fields()
+        if name != "seed"
+    }
+
+
+def read_variants(reader: Reader, node: yaml.Node, seeds: tuple[int, ...], file: Path) -> tuple[Variant, ...]:
+    """Return the variants in the file's order; wrong ones are noted and left out.
+
+    Args:
+        reader: collects the problems.
+        node: the section.
+        seeds: the study's, for variants without seeds of their own.
+        file: the study's file, beside which data files may lie.
+    """
     variants = []
     for name, value in reader.mapping(node, "modifications").items():
         if name in _RESERVED:
             reader.problem(value, f"modifications: {name!r} is {_RESERVED[name]}; choose another name")
+            continue
+        if len(name) > _LONGEST_NAME:
+            reader.problem(value, f"modifications: {name[:20]}... has {len(name)} letters; at most {_LONGEST_NAME}")
             continue
         variant = _variant(reader, name, value, seeds, file)
         variants += [variant] if variant else []
@@ -42,12 +63,11 @@ def read_variants(reader: Reader, node: yaml.Node | None, seeds: tuple[int, ...]
 
 
 def _variant(reader: Reader, name: str, node: yaml.Node, seeds: tuple[int, ...], file: Path) -> Variant | None:
-    keys = [str(k.value) for k, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-    if "steps" in keys:
-        found = reader.mapping(node, name, ("seeds", "steps"))
-        seeds = reader.values(found.get("seeds"), f"{name}.seeds", int, seeds)
-        node = found["steps"]
-    elif isinstance(node, yaml.MappingNode):
+    given = {str(key.value) for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+    if any(key.marks and key.name in given for key in keys(VariantForm).values()):
+        form = reader.section(node, name, VariantForm)
+        seeds, node = form.seeds or seeds, form.steps
+    if isinstance(node, yaml.MappingNode):
         node = yaml.SequenceNode("tag:yaml.org,2002:seq", [node], node.start_mark, node.end_mark)
     steps = [_step(reader, name, item, file) for item in reader.items(node, name)]
     if not steps or any(step is None for step in steps):
@@ -102,7 +122,7 @@ def _axes(
     reader: Reader, what: str, cls: type[Modification], node: yaml.Node | None, file: Path
 ) -> dict[str, tuple[Any, ...]]:
     """Return each given field's values, one where it is no axis."""
-    if node is None or node.tag == "tag:yaml.org,2002:null":
+    if node is None or is_null(node):
         return {}
     types = typing.get_type_hints(cls)
     axes: dict[str, tuple[Any, ...]] = {}
@@ -110,12 +130,20 @@ def _axes(
         if field == "seed" and isinstance(value, yaml.SequenceNode):
             reader.problem(value, f"{what}: several seeds go under seeds:, of the study or of the variant")
         else:
-            axes[field] = _axis(reader, field, value, types[field], file)
+            axes[field] = _axis(reader, field, value, types[field], file if field in cls.files() else None)
     return axes
 
 
-def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path) -> tuple[Any, ...]:
-    """Return the values of a field: one, or one per item of a list, unless the field itself is a list."""
+def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Path | None) -> tuple[Any, ...]:
+    """Return the values of a field: one, or one per item of a list, unless the field itself is a list.
+
+    Args:
+        reader: collects the problems.
+        field: its name.
+        node: what the file gives.
+        annotation: the field's type.
+        file: the study's file if the field names files, which may lie beside it.
+    """
     is_list = typing.get_origin(annotation) is tuple
     if is_list:
         nested = isinstance(node, yaml.SequenceNode) and any(isinstance(i, yaml.SequenceNode) for i in node.value)
@@ -125,7 +153,7 @@ def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Pa
     values = []
     for item in nodes:
         value = reader.value(item, field, annotation)
-        if field == "data" and isinstance(value, str):
+        if file is not None and isinstance(value, str):
             value = _beside(value, item, file)
         if value in values:
             reader.problem(item, f"{field}: {value!r} is given twice; keep one")
@@ -135,7 +163,10 @@ def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Pa
 
 def _beside(value: str, node: yaml.Node, file: Path) -> str:
     """Return the path of a data file that lies beside the YAML file; anything else is left to the data loader."""
-    for place in (Path(node.start_mark.name).parent, file.parent):
-        if (place / value).is_file():
-            return str((place / value).resolve())
+    try:
+        for place in (Path(node.start_mark.name).parent, file.parent):
+            if (place / value).is_file():
+                return str((place / value).resolve())
+    except OSError:  # too long for a path
+        pass
     return value

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
-from lm_eval.api.instance import Instance
 
+from model_wrappers.compat import request_of_task
+from model_wrappers.compat_tasks import GenerationHost
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.prompts import CHAT, TEMPLATE_KEY, TUNING, Instruction, next_turns, write
 from model_wrappers.training.templates import TEMPLATES, check_template, template_text
@@ -17,6 +18,8 @@ from overtrain_tasks.task import MirroredTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from lm_eval.api.instance import Instance
 
 __all__ = ["AnswersTask", "empty", "length"]
 
@@ -31,7 +34,7 @@ def empty(answer: str) -> float:
     return float(not answer.strip())
 
 
-class AnswersTask(MirroredTask):
+class AnswersTask(MirroredTask, GenerationHost):
     """Instructions without a right answer: what is logged is the result, ``length`` and ``empty`` only describe it.
 
     The prompt is the model's to write, because only it knows what it was tuned with: the request says so under
@@ -87,11 +90,11 @@ class AnswersTask(MirroredTask):
         else:
             prompt = write(str(ctx), template)
             arguments["until"] += [stop for stop in next_turns(template) if stop not in arguments["until"]]
-        return Instance(request_type=self.OUTPUT_TYPE, doc=doc, arguments=(prompt, arguments), idx=0, **kwargs)
+        return request_of_task(self, doc, (prompt, arguments), **kwargs)
 
     def process_results(self, doc: Any, results: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics of one answer."""
-        if "bypass" in self._metric_fn_list:  # --predict_only
+        if self.predicts_only:
             return {}
         (answer,) = results
         return {"length": length(answer), "empty": empty(answer)}

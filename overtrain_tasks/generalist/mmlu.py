@@ -114,7 +114,12 @@ class MmluTask(ChoiceTask):
     def fewshot_context(self, doc: Any, num_fewshot: int, *args: Any, **kwargs: Any) -> str:
         """As upstream, with the examples of the document's subject."""
         if num_fewshot:
-            self.sampler.replace_df(self._pools[doc["subject"]])
+            pool = self._pools[doc["subject"]]
+            if (
+                self.fewshot_cfg.split == self.config.test_split
+            ):  # not every lm-eval leaves the document out of the first n
+                pool = [row for row in pool if row != doc]
+            self.sampler.replace_df(pool)
         return super().fewshot_context(doc, num_fewshot, *args, **kwargs)
 
     def fewshot_pools(self) -> dict[str, int]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
+from model_wrappers.compat import rolling_value
+from model_wrappers.compat_tasks import RollingHost
 from model_wrappers.errors import ConfigError, DataError
 from overtrain_tasks import data
 from overtrain_tasks.perplexity import ratio
@@ -37,7 +39,7 @@ _AGGREGATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 _log = logging.getLogger(__name__)
 
 
-class RollingTask(MirroredTask):
+class RollingTask(MirroredTask, RollingHost):
     """Perplexity of the documents of a corpus, each scored whole.
 
     Metrics, all lower is better, all ratios of sums over the corpus: ``bits_per_byte`` and ``byte_perplexity`` (UTF-8
@@ -51,9 +53,8 @@ class RollingTask(MirroredTask):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         for name, (value, stderr) in _AGGREGATIONS.items():
-            self._aggregation_list[name] = value
-            self._aggregation_list[f"{name}_stderr"] = stderr
-            self._higher_is_better[name] = False
+            self.add_metric(name, value, higher_is_better=False)
+            self.add_metric(f"{name}_stderr", stderr, higher_is_better=None)
 
     def rows(self, splits: Sequence[str]) -> dict[str, Dataset]:
         """Read the first ``documents`` documents that have text."""
@@ -67,11 +68,11 @@ class RollingTask(MirroredTask):
         )
         return {split: self._with_text(rows) for split, rows in loaded.items()}
 
-    def process_results(self, doc: Any, results: Sequence[float]) -> dict[str, tuple[float, int]]:
+    def process_results(self, doc: Any, results: Sequence[Any]) -> dict[str, tuple[float, int]]:
         """Return (log-likelihood in nats, units) of one document for every metric and its standard error."""
-        if "bypass" in self._metric_fn_list:  # --predict_only
+        if self.predicts_only:
             return {}
-        (response,) = results
+        response = rolling_value(*results)
         n_bytes = len(self.doc_to_target(doc).encode("utf-8"))
         units = {"bits_per_byte": n_bytes, "byte_perplexity": n_bytes}
         tokens = getattr(response, "tokens", None)

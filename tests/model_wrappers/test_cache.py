@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -29,9 +33,67 @@ def test_an_entry_is_built_once_and_found_again(tmp_path):
     again = cache.get_or_create("a" * 64, builder(log=log))
     assert first == again
     assert len(log) == 1
-    assert first.meta == {"checkpoint": {}, "steps": []}
+    assert {name: first.meta[name] for name in ("checkpoint", "steps")} == {"checkpoint": {}, "steps": []}
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["a" * 64]
     assert not list(tmp_path.glob(".*.work"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", META])
+@pytest.mark.parametrize("how", ["one byte", "gone", "cut"])
+def test_a_damaged_entry_is_set_aside_and_made_again(tmp_path, caplog, name, how):
+    cache, log = WeightsCache(tmp_path), []
+    file = cache.get_or_create("a" * 64, builder(size=100, log=log)).path / name
+    content = file.read_bytes()
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[:50] + b"\x00" + content[51:] if how == "one byte" else content[:50])
+    again = cache.get_or_create("a" * 64, builder(size=100, log=log))
+    assert len(log) == 2
+    assert again.damage() == ""
+    assert (again.path / "model.safetensors").read_bytes() == b"x" * 100
+    assert "is damaged" in caplog.text
+    cache.prune(max_bytes=10**9)
+    assert not list(tmp_path.glob(".*.damaged"))
+
+
+@contextlib.contextmanager
+def as_somebody_else():
+    """Drop root's rights inside the block: root may write everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_read_only_cache_serves_what_it_holds():
+    root = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        entry = WeightsCache(root).get_or_create("a" * 64, builder())
+        for path in (entry.path, root):
+            path.chmod(0o555)
+        with as_somebody_else():
+            assert WeightsCache(root).get_or_create("a" * 64, builder()) == entry
+            with pytest.raises(StoreError, match="set OVERTRAIN_CACHE"):
+                WeightsCache(root).get_or_create("b" * 64, builder())
+        for path in (root, entry.path):
+            path.chmod(0o755)
+        (entry.path / "model.safetensors").write_bytes(b"y" * 10)
+        root.chmod(0o555)
+        with as_somebody_else(), pytest.raises(StoreError, match=r"is damaged .*cannot be set aside .*OVERTRAIN_CACHE"):
+            WeightsCache(root).get_or_create("a" * 64, builder())
+    finally:
+        root.chmod(0o755)
+        shutil.rmtree(root)
+
+
+def test_a_cache_that_is_a_file_is_a_clear_error(tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write under .*cache.*; set OVERTRAIN_CACHE"):
+        WeightsCache(tmp_path / "cache" / "weights").get_or_create("a" * 64, builder())
 
 
 def test_a_failed_build_leaves_nothing_but_its_work(tmp_path):
@@ -122,7 +184,7 @@ def test_prune_leaves_a_training_that_runs_alone_and_does_not_wait_for_it(tmp_pa
         assert folder.is_dir()
         return {}
 
-    assert cache.get_or_create("i", build).meta == {}
+    assert cache.get_or_create("i", build).damage() == ""
     (tmp_path / ".k.work").mkdir()
     cache.prune()
     assert not (tmp_path / ".k.work").exists()

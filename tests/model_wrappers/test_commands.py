@@ -9,6 +9,10 @@ import sys
 import pytest
 from commands import BIN, INCLUDE, assert_one_message, model_args, results, run
 
+from model_wrappers.compat import logged_text
+
+pytestmark = pytest.mark.spine
+
 TEXTS = ["A man walks into a bar and orders a glass of water.", "Naïve questions: what is 2 + 2?", "Third text."] * 2
 
 
@@ -135,7 +139,7 @@ def test_torchrun_trains_once_and_scores_disjoint_documents(make_model, sums, te
         launch += ["--rdzv-endpoint", "localhost:0", "-m", "lm_eval"]
         done = run(
             *(launch if processes > 1 else ["lm_eval"]), "--model", "overtrain_ft", "--model_args",
-            model_args(pretrained=make_model("olmo"), data=sums, learning_rate=1e-2, max_steps=3, train_batch_size=8),
+            model_args(pretrained=make_model("olmo"), data=sums, learning_rate=1e-2, epochs=2, train_batch_size=10),
             "--tasks", "overtrain_text", "--include_path", INCLUDE, "--output_path", out, "--log_samples",
             OVERTRAIN_TEXT=str(text_file), OVERTRAIN_CACHE=str(cache),
         )  # fmt: skip
@@ -145,7 +149,7 @@ def test_torchrun_trains_once_and_scores_disjoint_documents(make_model, sums, te
         lines = [json.loads(line) for line in samples.read_text().splitlines()]
         found[processes] = (
             results(out),
-            {line["doc_id"]: line["filtered_resps"][0] for line in lines},
+            {line["doc_id"]: logged_text(line) for line in lines},
             json.loads((entry / "overtrain_weights.json").read_text()),
         )
     (one, by_one, _), (two, by_two, meta) = found[1], found[2]
@@ -160,6 +164,7 @@ def test_torchrun_trains_once_and_scores_disjoint_documents(make_model, sums, te
 KILLED = """
 import os, signal, sys
 from transformers import TrainerCallback
+from model_wrappers.compat import logged_text
 from model_wrappers.training import trainer
 kill_at = int(sys.argv.pop(1))
 class Kill(TrainerCallback):

@@ -14,6 +14,8 @@ from lm_eval.api.registry import get_model, model_registry
 
 from model_wrappers import _hook
 
+pytestmark = pytest.mark.spine
+
 PTH = Path(_hook.__file__).with_name("lm_eval_overtrain_models.pth")
 OURS = {"overtrain_ft", "overtrain_perturb", "overtrain"}
 

@@ -8,12 +8,14 @@ import lm_eval
 import pytest
 import torch
 from commands import INCLUDE
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from model_wrappers.compat import instance, rolling_answer, rolling_request, rolling_value
 from model_wrappers.errors import CheckpointError, ConfigError, DataError, OvertrainError
 from model_wrappers.lm import FineTunedLM, PerturbedLM, RecipeLM
+
+pytestmark = pytest.mark.spine
 
 PAIRS = [("Question: 2 + 2?\nAnswer:", " 4"), ("The quick brown", " fox jumps"), ("", "Alone")]
 
@@ -35,7 +37,7 @@ def tuning(make_model, sums, **changed):
 
 def requests(kind="loglikelihood", pairs=PAIRS):
     return [
-        Instance(kind, {}, pair if kind == "loglikelihood" else (pair[1] * 5,), i, metadata=("t", i, 1))
+        instance(kind, pair if kind == "loglikelihood" else rolling_request(pair[1] * 5), task="t", document=i, index=i)
         for i, pair in enumerate(pairs)
     ]
 
@@ -126,11 +128,13 @@ def test_order_in_a_recipe_counts(make_model, sums, tmp_path):
 def test_rolling_log_likelihoods_count_their_tokens_and_equal_the_hosts(make_model):
     folder = str(make_model("olmo"))
     ours = PerturbedLM(pretrained=folder, gamma=0, device="cpu")
-    values = ours.loglikelihood_rolling(requests("loglikelihood_rolling"), disable_tqdm=True)
+    answers = ours.loglikelihood_rolling(requests("loglikelihood_rolling"), disable_tqdm=True)
+    values = [rolling_value(answer) for answer in answers]
     theirs = HFLM(pretrained=folder, device="cpu").loglikelihood_rolling(
         requests("loglikelihood_rolling"), disable_tqdm=True
     )
-    assert values == pytest.approx(theirs, abs=1e-4)
+    assert values == pytest.approx([rolling_value(answer) for answer in theirs], abs=1e-4)
+    assert [rolling_answer(value) for value in values] == answers
     plain = PerturbedLM(pretrained=folder, gamma=0, device="cpu", scoring="plain")
     assert plain.loglikelihood_rolling(requests("loglikelihood_rolling"), disable_tqdm=True) == theirs
     assert [v.tokens for v in values] == [len(ours.tokenizer(p[1] * 5).input_ids) for p in PAIRS]

@@ -10,6 +10,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 import overtrain_tasks
+from model_wrappers.compat import rolling_answer, rolling_text
 
 
 class HashLM(LM):
@@ -23,7 +24,7 @@ class HashLM(LM):
         return [(self._value(*request.args), False) for request in requests]
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
-        return [self._value(*request.args) for request in requests]
+        return [rolling_answer(self._value(rolling_text(request.args))) for request in requests]
 
     def generate_until(self, requests, disable_tqdm=False):
         raise NotImplementedError

@@ -9,6 +9,8 @@ import pytest
 from model_wrappers.errors import ConfigError, DataError
 from overtrain_tasks import fewshot
 
+pytestmark = pytest.mark.spine
+
 
 def choose(there, *, preferred="train", evaluated="test", mirrored=True):
     return fewshot.choose(

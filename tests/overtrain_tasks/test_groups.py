@@ -7,6 +7,10 @@ import math
 import pytest
 from lm_eval import evaluator
 
+from model_wrappers.compat import mend_groups
+
+pytestmark = pytest.mark.spine
+
 CORE8 = ("arc_challenge", "arc_easy", "piqa", "winogrande", "boolq", "copa", "sciq", "hellaswag")
 TEN = (*CORE8, "openbookqa", "mmlu")
 
@@ -36,6 +40,7 @@ def test_members(real_rows, task_manager):
 
 def test_hand_set_scores(real_rows, task_manager):
     groups = task_manager.load(["overtrain_ten"])["groups"]
+    mend_groups(groups)
     values = {name: 0.1 * index for index, name in enumerate(TEN)}  # mmlu 0.9
     stderrs = {name: 0.01 * (index + 1) for index, name in enumerate(TEN)}
     sizes = dict.fromkeys(TEN, 100) | {"mmlu": 14042, "hellaswag": 10042}

@@ -10,6 +10,8 @@ import pytest
 from model_wrappers.errors import DataError
 from overtrain_tasks.generalist.mmlu import SUBJECTS
 
+pytestmark = pytest.mark.spine
+
 
 def load(task_manager):
     return task_manager.load(["overtrain_mmlu"])["tasks"]["overtrain_mmlu"]

@@ -17,9 +17,12 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import make_table
 
 import overtrain_tasks
+from model_wrappers.compat import rolling_answer, rolling_request, rolling_text
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.scoring.rolling import RollingLogLikelihood
 from overtrain_tasks.perplexity import ratio
+
+pytestmark = pytest.mark.spine
 
 TEXTS = ["Grüße aus Köln.", "A much longer document, with several words more than the others have.", "x y z", "Ende €"]
 
@@ -31,9 +34,9 @@ class CountingLM(LM):
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
         answers = []
-        for (text,) in (request.args for request in requests):
+        for text in (rolling_text(request.args) for request in requests):
             value = -1.5 * len(text.split()) - 0.25 * len(text)
-            answers.append(RollingLogLikelihood(value, len(text.split())) if self.counts else value)
+            answers.append(rolling_answer(RollingLogLikelihood(value, len(text.split())) if self.counts else value))
         return answers
 
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -181,7 +184,9 @@ def test_c4_reads_the_first_documents(real_rows, build):
     loaded = load("overtrain_c4", documents=7)
     task = loaded["tasks"]["overtrain_c4"]
     lines = (real_rows / "c4_en" / "validation.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [strings for _, _, strings in build(task)] == [(json.loads(line)["text"],) for line in lines[:7]]
+    assert [strings for _, _, strings in build(task)] == [
+        rolling_request(json.loads(line)["text"]) for line in lines[:7]
+    ]
     metadata = task.dump_config()["metadata"]
     assert (metadata["documents"], metadata["documents_empty"], metadata["data_source"]) == (7, 0, "mirror")
     assert "disjoint windows" in metadata["window"]

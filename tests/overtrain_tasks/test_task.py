@@ -10,7 +10,10 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 import overtrain_tasks
+from model_wrappers.compat import tasks_of_0_5
 from model_wrappers.errors import DataError
+
+pytestmark = pytest.mark.spine
 
 
 def load(task_manager, name):
@@ -31,8 +34,9 @@ def test_bits_per_byte_counts_utf8_and_the_leading_space(mirror, arc_row, task_m
         "primary": 0.0,
         "bits_per_byte": pytest.approx(7 / 12 / math.log(2)),
     }
-    # 1/4 characters against 7/8: acc_norm stays wrong; at -1.9 nats it is right and acc is not
-    metrics = task.process_results(task.eval_docs[0], [(-1.0, False), (-1.9, False)])
+    # 1/4 nats a character against 7/8: acc_norm stays wrong; at -1.5 nats it is right and acc is not. lm-eval 0.5 counts the
+    # leading space (1/5 against 1.5/9 at last), 0.4 does not (1/4 against 1.5/8).
+    metrics = task.process_results(task.eval_docs[0], [(-1.0, False), (-1.5, False)])
     assert (metrics["acc"], metrics["acc_norm"], metrics["primary"]) == (0.0, 1.0, 1.0)
 
 
@@ -51,14 +55,15 @@ def test_bits_per_byte_of_winogrande_is_of_the_shared_continuation(mirror, task_
     assert metrics == {"acc": 1.0, "primary": 1.0, "bits_per_byte": pytest.approx(4 / 7 / math.log(2))}
 
 
-def test_bits_per_byte_of_copa_counts_both_spaces(mirror, task_manager, build):
+def test_bits_per_byte_of_copa_counts_every_space_that_is_scored(mirror, task_manager, build):
     row = {"premise": "It rained.", "choice1": "I sang.", "choice2": "I got wet.", "question": "effect", "label": 1}
     mirror("copa", "validation", [row])
     mirror("copa", "train", [row | {"premise": f"It rained {n} times."} for n in range(6)])
     task = load(task_manager, "overtrain_copa")
-    assert build(task)[1][2][1] == "  i got wet."
+    scored = " i got wet." if tasks_of_0_5() else "  i got wet."  # 0.5 puts no delimiter before a space
+    assert build(task)[1][2][1] == scored
     metrics = task.process_results(task.eval_docs[0], [(-1.0, False), (-6.0, False)])
-    assert metrics["bits_per_byte"] == pytest.approx(6 / 12 / math.log(2))
+    assert metrics["bits_per_byte"] == pytest.approx(6 / len(scored) / math.log(2))
 
 
 def test_a_chat_template_takes_the_leading_space(mirror, arc_row, task_manager, build):
@@ -145,6 +150,7 @@ def test_every_yaml_is_indexed():
     """lm-eval skips a YAML that it cannot read without a word."""
     root = overtrain_tasks.path()
     manager = TaskManager(include_defaults=False, include_path=str(root))
-    assert {entry.yaml_path for entry in manager.task_index.values()} == set(root.rglob("*.yaml"))
+    index = manager._task_index if tasks_of_0_5() else manager.task_index
+    assert {entry.yaml_path for entry in index.values()} == set(root.rglob("*.yaml"))
     for name in manager.all_tasks:
         assert name.startswith("overtrain_")

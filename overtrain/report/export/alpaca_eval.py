@@ -15,8 +15,10 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.compat import logged_text
 from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
+from overtrain.report.export.form import Form
 from overtrain.report.files import slug
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["COLUMNS", "leaderboard_row", "write_alpaca_eval"]
+__all__ = ["COLUMNS", "AlpacaEval", "leaderboard_row"]
 
 COLUMNS = (
     *("win_rate", "standard_error", "mode", "avg_length", "n_wins", "n_wins_base", "n_draws", "n_total"),
@@ -35,39 +37,45 @@ COLUMNS = (
 """Columns of ``leaderboard.csv`` after the model's name, in alpaca_eval's order."""
 
 
-def write_alpaca_eval(run_folder: Path, out: Path) -> int:
-    """Write the files of every judged cell; return how many cells that are.
+class AlpacaEval(Form):
+    """The files of every judged cell. No other form holds the text of models and benchmarks."""
 
-    Raises:
-        StoreError: the study has not been judged, or a file is damaged.
-    """
-    from overtrain_tasks.alpaca_eval.prompt import installed_template
+    needs = "has no judged cell; run `overtrain judge` first, then export"
 
-    scores = _scores(run_folder)
-    labels = _labels(run_folder)
-    written = 0
-    for group in scores["groups"]:
-        reference = group["reference"]["cell_id"]
-        folder = out / slug(f"{group['family']} {group['variant']}")
-        baseline = _outputs(run_folder, reference, labels.get(reference, reference))
-        _json(folder / "reference_outputs.json", list(baseline.values()))
-        table = {}
-        for cell_id, judged in scores["cells"].items():
-            if judged["reference"] != reference or cell_id == reference or cell_id not in labels:
-                continue
-            name = labels[cell_id]
-            answers = _outputs(run_folder, cell_id, name)
-            rows = _annotations(run_folder, cell_id, answers, baseline)
-            where = folder / f"{slug(name)}-{cell_id[:8]}"
-            _json(where / "model_outputs.json", list(answers.values()))
-            _json(where / "annotations.json", rows)
-            table[name] = leaderboard_row([r["preference"] for r in rows], [r["output"] for r in answers.values()])
-            written += 1
-        write_whole(folder / "leaderboard.csv", _leaderboard(table))
-    write_whole(
-        out / "evaluator" / "configs.yaml", _evaluator(str(scores["judge"]["model"]), str(installed_template()[0]))
-    )
-    return written
+    def write(self, run_folder: Path, out: Path, *, organization: str) -> int:  # noqa: ARG002
+        """Write the files of every judged cell; return how many cells that are.
+
+        Raises:
+            StoreError: the study has not been judged, or a file is damaged.
+        """
+        from overtrain.judging.prompt import installed_template
+        from overtrain.results.frame import load_judged
+
+        judged = load_judged(run_folder)
+        if judged is None:
+            raise StoreError(f"{run_folder} has not been judged; run `overtrain judge {run_folder}` first")
+        labels = _labels(run_folder)
+        written = 0
+        for group in judged.groups:
+            reference = group.reference.cell_id
+            folder = out / slug(f"{group.family} {group.variant}")
+            baseline = _outputs(run_folder, reference, labels.get(reference, reference))
+            _json(folder / "reference_outputs.json", list(baseline.values()))
+            table = {}
+            for cell_id, cell in judged.cells.items():
+                if cell.reference != reference or cell_id == reference or cell_id not in labels:
+                    continue
+                name = labels[cell_id]
+                answers = _outputs(run_folder, cell_id, name)
+                rows = _annotations(run_folder, cell_id, answers, baseline)
+                where = folder / f"{slug(name)}-{cell_id[:8]}"
+                _json(where / "model_outputs.json", list(answers.values()))
+                _json(where / "annotations.json", rows)
+                table[name] = leaderboard_row([r["preference"] for r in rows], [r["output"] for r in answers.values()])
+                written += 1
+            write_whole(folder / "leaderboard.csv", _leaderboard(table))
+        write_whole(out / "evaluator" / "configs.yaml", _evaluator(judged.judge.model, str(installed_template()[0])))
+        return written
 
 
 def leaderboard_row(preferences: Iterable[float | None], outputs: Iterable[str]) -> dict[str, Any]:
@@ -97,22 +105,10 @@ def leaderboard_row(preferences: Iterable[float | None], outputs: Iterable[str])
     }
 
 
-def _scores(run_folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run_folder / "judge" / "scores.json").read_bytes()))
-    except FileNotFoundError as error:
-        raise StoreError(f"{run_folder} has not been judged; run `overtrain judge {run_folder}` first") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{run_folder / 'judge' / 'scores.json'} is damaged ({error}); judge the study again"
-        ) from error
-
-
 def _labels(run_folder: Path) -> dict[str, str]:
-    from overtrain.results.manifest import read_manifest
+    from overtrain.results.frame import load_study
 
-    manifest = read_manifest(run_folder) or {"cells": []}
-    return {entry["cell_id"]: str(entry["label"]) for entry in manifest["cells"] if entry["cell_id"]}
+    return {cell.cell_id: cell.label for cell in load_study(run_folder).cells if cell.cell_id}
 
 
 def _outputs(run_folder: Path, cell_id: str, generator: str) -> dict[int, dict[str, str]]:
@@ -122,7 +118,7 @@ def _outputs(run_folder: Path, cell_id: str, generator: str) -> dict[int, dict[s
         doc = sample["doc"]
         found[int(sample["doc_id"])] = {
             "instruction": str(doc["instruction"]),
-            "output": str(sample["filtered_resps"][0]),
+            "output": logged_text(sample),
             "generator": generator,
             "dataset": str(doc.get("dataset", "")),
         }
@@ -175,7 +171,7 @@ def _evaluator(model: str, template: str) -> str:
     """Return the preset of ``configs/alpaca_eval`` with this study's judge and the path of the installed prompt."""
     import yaml
 
-    from overtrain.study.load import find_preset
+    from overtrain.study.presets import find_preset
 
     preset = find_preset("alpaca_eval/weighted_vllm_llama3_70b/configs")
     (settings,) = yaml.safe_load(preset.read_text("utf-8")).values()

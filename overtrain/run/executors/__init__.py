@@ -1,1 +1,1 @@
-"""Where cells run: one file per executor."""
+"""Where cells run: one file per executor, one protocol (`overtrain.run.executors.base`)."""

@@ -1,23 +1,28 @@
-"""Cells on a Ray cluster: one task per cell, retried on another node when one is lost. Needs the extra ``[cluster]``."""
+"""Jobs on a Ray cluster: one task per cell, started again on another node when one is lost. Needs the extra ``[cluster]``."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_wrappers.errors import ConfigError, StoreError
 from overtrain.results.store import Store
-from overtrain.run.cell import run_job
+from overtrain.run.cell import spec_file
+from overtrain.run.executors.base import JobOutcome
+from overtrain.run.executors.here import HereExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from overtrain.plan.jobs import Job
-    from overtrain.study.study import Study
+    from overtrain.run.cell import CellRunner
+    from overtrain.run.executors.base import JobStatus
+    from overtrain.study.settings import CellResources
 
-__all__ = ["run_on_ray"]
+__all__ = ["RayExecutor"]
 
 _VARIABLES = (
     "HF_HOME",
@@ -30,57 +35,50 @@ _VARIABLES = (
 )
 
 
-def run_on_ray(
-    pending: Sequence[Job],
-    study: Study,
-    jobs: Sequence[Job],
-    address: str,
-    ended: Callable[[str, str], None],
-    *,
-    retry_failed: bool = False,
-) -> int:
-    """Run ``pending`` as Ray tasks with the study's resources per cell; return how many were evaluated.
+@dataclass(frozen=True)
+class RayExecutor:
+    """Runs jobs as Ray tasks with the study's resources per cell.
 
-    A worker process serves many cells one after the other, so requests and base weights are reused as on one machine.
-    A task whose node or process is lost is started again elsewhere, ``resources: {retries: N}`` times; then the cell is
-    stored as failed. Every node must see the study's folder under the same path.
+    A worker process serves many cells one after the other, so requests and base weights are reused as on one machine. A task
+    whose node or process is lost is started again elsewhere, ``resources: {retries: N}`` times; then the cell is stored as
+    failed. Every node must see the study's folder under the same path.
 
-    Args:
-        pending: what to run.
-        study: that they belong to.
-        jobs: all of the study.
-        address: ``local`` for this machine, else of a running cluster (``auto``, ``HOST:PORT``, ``ray://HOST:PORT``).
-        ended: called with status and label of every cell.
-        retry_failed: run failed cells again.
-
-    Raises:
-        ConfigError: Ray is not installed, or no node has what a cell needs.
-        StoreError: a node cannot write into the study's folder.
-        KeyboardInterrupt: as pressed; running cells are cancelled.
+    Attributes:
+        runner: runs the cells on the nodes.
+        address: ``local`` for this machine, else the address of a running cluster (``auto``, ``HOST:PORT``,
+            ``ray://HOST:PORT``).
     """
-    ray = _ray()
-    here = not ray.is_initialized()
-    if here:
-        where = {"include_dashboard": False} if address == "local" else {"address": address}
-        ray.init(log_to_driver=False, logging_level="warning", **where)
-    waiting: dict[Any, Job] = {}
-    try:
-        _check_resources(ray, study)
-        environment = {name: value for name in _VARIABLES if (value := os.environ.get(name))}
-        root = {job.cell_id: _absolute(job) for job in [*pending, *jobs]}
-        common = ray.put((study, [root[job.cell_id] for job in jobs], environment, retry_failed))
-        task = ray.remote(
-            num_cpus=study.resources.cpus, num_gpus=study.resources.gpus, max_retries=study.resources.retries
-        )(_run)
-        waiting = {task.remote(root[job.cell_id], common): job for job in pending}
-        return _collect(ray, waiting, ended)
-    except KeyboardInterrupt:
-        for reference in waiting:
-            ray.cancel(reference)
-        raise
-    finally:
+
+    runner: CellRunner
+    address: str
+
+    def run(self, jobs: Sequence[Job]) -> Generator[JobOutcome]:
+        """Run every job as a task.
+
+        Raises:
+            ConfigError: Ray is not installed, or no node has what a cell needs.
+            StoreError: a node cannot write into the study's folder.
+            KeyboardInterrupt: Ctrl-C was pressed; running cells are cancelled.
+        """
+        ray = _ray()
+        resources = self.runner.study.resources
+        here = not ray.is_initialized()
         if here:
-            ray.shutdown()
+            where = {"include_dashboard": False} if self.address == "local" else {"address": self.address}
+            ray.init(log_to_driver=False, logging_level="warning", **where)
+        waiting: dict[Any, Job] = {}
+        try:
+            _check_resources(ray, resources)
+            environment = {name: value for name in _VARIABLES if (value := os.environ.get(name))}
+            common = ray.put((self.runner.absolute(), environment))
+            task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.retries)(_run)
+            waiting = {task.remote(dataclasses.replace(job, root=job.root.resolve()), common): job for job in jobs}
+            yield from _collect(ray, waiting)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference)
+            if here:
+                ray.shutdown()
 
 
 def _ray() -> Any:
@@ -93,63 +91,49 @@ def _ray() -> Any:
     return ray
 
 
-def _check_resources(ray: Any, study: Study) -> None:
-    need = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+def _check_resources(ray: Any, resources: CellResources) -> None:
+    need = {"CPU": resources.cpus, "GPU": resources.gpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(have.get(name, 0) >= amount for name, amount in need.items() if amount) for have in nodes):
         there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
         raise ConfigError(
-            f"resources: cpus={study.resources.cpus:g}, gpus={study.resources.gpus:g}: no node has that (nodes: {there}); "
+            f"resources: cpus={resources.cpus:g}, gpus={resources.gpus:g}: no node has that (nodes: {there}); "
             "lower them in the study or start larger nodes"
         )
 
 
-def _collect(ray: Any, waiting: dict[Any, Job], ended: Callable[[str, str], None]) -> int:
-    ran = 0
-    left = list(waiting)
-    while left:
-        finished, left = ray.wait(left, num_returns=1, timeout=5.0)
-        for reference in finished:
-            job = waiting[reference]
+def _collect(ray: Any, waiting: dict[Any, Job]) -> Iterator[JobOutcome]:
+    """Yield the outcome of every task as it ends, and remove the task from ``waiting``."""
+    while waiting:
+        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=5.0)
+        for reference in ended:
+            job = waiting.pop(reference)
             try:
                 status = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, StoreError):
                     raise error.cause from error
                 raise
-            except ray.exceptions.RayError as error:  # node or process lost too often, out of memory
-                status = _lost(job, error)
-            ran += status in {"done", "failed"}
-            ended(status, job.cell.label)
-    return ran
+            except ray.exceptions.RayError as error:  # node or process lost too often, or out of memory
+                status = _store_lost(job, error)
+            yield JobOutcome(job, status)
 
 
-def _lost(job: Job, error: Exception) -> str:
-    """Store a cell that no worker survived as failed."""
-    import json
-
+def _store_lost(job: Job, error: Exception) -> JobStatus:
+    """Store a cell that no worker survived as failed, unless another process works on it or has finished it."""
     store = Store(job.root)
     with store.claim(job.cell_id) as ours:
-        if ours and store.state(job.cell_id).status != "done":
-            spec = {"cell_id": job.cell_id, "identity": job.identity, "key": job.cell.key, "label": job.cell.label}
-            files = {"spec.json": json.dumps(spec | {"spec": job.cell.spec}, indent=1).encode()}
-            store.write(job.cell_id, files, "failed", started=time.time(), error=f"{type(error).__name__}: {error}")
+        if ours and store.state(job.cell_id).status == "done":
+            return "skipped"
+        if ours:
+            text = f"{type(error).__name__}: {error}"
+            store.write(job.cell_id, {"spec.json": spec_file(job)}, "failed", started=time.time(), error=text)
     return "failed"
 
 
-def _run(job: Job, common: tuple[Study, list[Job], dict[str, str], bool]) -> str:
+def _run(job: Job, common: tuple[CellRunner, dict[str, str]]) -> JobStatus:
     """Run one job in a Ray worker; a cell that another process holds is waited for."""
-    study, jobs, environment, retry_failed = common
+    runner, environment = common
     os.environ.update(environment)
-    while True:
-        status = run_job(job, study, jobs, retry_failed=retry_failed)
-        if status != "elsewhere":
-            return status
-        time.sleep(1.0)
-
-
-def _absolute(job: Job) -> Job:
-    """Return the job with its folder as an absolute path: workers have another working directory."""
-    import dataclasses
-
-    return dataclasses.replace(job, root=Path(job.root).resolve())
+    (outcome,) = HereExecutor(runner).run([job])
+    return outcome.status

@@ -1,4 +1,7 @@
-"""Starts the processes of one cell under ``torchrun`` and brings back what the first of them wrote."""
+"""One cell in several processes under ``torchrun``.
+
+This is no executor of jobs: it replaces `overtrain.run.measure.measure` inside one job, wherever an executor runs that job.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from overtrain.run.job_file import job_file
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ATTEMPTS", "run_processes"]
+    from overtrain.plan.jobs import Job
+
+__all__ = ["ATTEMPTS", "measure", "run_processes"]
 
 ATTEMPTS = 3
 """How often processes that could not find each other are started."""
@@ -25,12 +32,25 @@ _UNCONNECTED = (
     "connectfullmesh failed",
     "connection closed by peer",
 )
-"""What torchrun prints when the port that it picked was taken in between, or a process of the group was lost."""
+"""What torchrun prints when another program took the port that torchrun had picked, or a process of the group was lost."""
 
 _LAUNCHER = re.compile(r"^.*failed \(exitcode: .*$", re.MULTILINE)
 """Where the processes' own output ends and torchrun's account of it begins."""
 
 _SHOWN = 20
+
+
+def measure(job: Job, processes: int) -> dict[str, bytes]:
+    """Measure the cell of ``job`` in ``processes`` processes; return its files, ``spec.json`` aside: name -> content.
+
+    The processes read the job that was planned; they do not look at the study's YAML file. Call it while holding the cell.
+
+    Raises:
+        RuntimeError: as `run_processes`.
+        StoreError: the job cannot be handed over.
+    """
+    with job_file(job) as path:
+        return run_processes("overtrain.run.process", [str(path)], processes)
 
 
 def run_processes(module: str, arguments: Sequence[str], processes: int) -> dict[str, bytes]:
@@ -53,10 +73,10 @@ def run_processes(module: str, arguments: Sequence[str], processes: int) -> dict
             sys.stdout.write(printed)
             if done.returncode == 0:
                 return {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
-        said = [line for line in printed.splitlines() if line.startswith("error: ")]
-        if said:
-            raise RuntimeError(f"torchrun ended with {done.returncode}: {said[0]}")
-        if attempt == ATTEMPTS or not any(sign in printed.lower() for sign in _UNCONNECTED):
+        messages = [line for line in printed.splitlines() if line.startswith("error: ")]
+        if messages:
+            raise RuntimeError(f"torchrun ended with {done.returncode}: {messages[0]}")
+        if attempt == ATTEMPTS or not any(text in printed.lower() for text in _UNCONNECTED):
             last = "\n".join(_LAUNCHER.split(printed)[0].splitlines()[-_SHOWN:])
             raise RuntimeError(f"torchrun ended with {done.returncode}; the last lines of its output:\n{last}")
         sys.stdout.write(f"the processes did not connect; starting them again ({attempt + 1} of {ATTEMPTS})\n")

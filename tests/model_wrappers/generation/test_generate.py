@@ -7,14 +7,16 @@ import json
 
 import pytest
 import torch
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from model_wrappers.compat import instance
 from model_wrappers.errors import ConfigError
 from model_wrappers.generation.prompts import TEMPLATE_KEY, TUNING, Instruction, write
 from model_wrappers.generation.stopping import RowStop
 from model_wrappers.lm import FineTunedLM, PerturbedLM
+
+pytestmark = pytest.mark.spine
 
 QUESTIONS = [
     "Give three tips.",
@@ -45,8 +47,11 @@ def tuned(make_model, sums, **changed):
 def ask(questions=QUESTIONS, template=TUNING, **kwargs):
     own = {} if template is None else {TEMPLATE_KEY: template}
     return [
-        Instance(
-            "generate_until", {}, (Instruction(q), {"until": [], "max_gen_toks": 12} | kwargs | own), 0, ("t", i, 1)
+        instance(
+            "generate_until",
+            (Instruction(q), {"until": [], "max_gen_toks": 12} | kwargs | own),
+            task="t",
+            document=i,
         )
         for i, q in enumerate(questions)
     ]
@@ -54,7 +59,7 @@ def ask(questions=QUESTIONS, template=TUNING, **kwargs):
 
 def plain(prompts, **kwargs):
     return [
-        Instance("generate_until", {}, (p, {"until": [], "max_gen_toks": 12} | kwargs), 0, ("t", i, 1))
+        instance("generate_until", (p, {"until": [], "max_gen_toks": 12} | kwargs), task="t", document=i)
         for i, p in enumerate(prompts)
     ]
 

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.compat import instance
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.generation.prompts import TEMPLATE_KEY, TUNING, Instruction
 from model_wrappers.generation.served import sampling
 from model_wrappers.lm import FineTunedLM, PerturbedLM, RecipeLM
@@ -82,7 +82,7 @@ class Completions:
 
 def ask(**kwargs):
     given = {"until": [], "max_gen_toks": 12, TEMPLATE_KEY: "plain"} | kwargs
-    return [Instance("generate_until", {}, (Instruction(q), given), 0, ("t", i, 1)) for i, q in enumerate(QUESTIONS)]
+    return [instance("generate_until", (Instruction(q), given), task="t", document=i) for i, q in enumerate(QUESTIONS)]
 
 
 def test_a_server_with_the_weights_gives_the_same_answers(make_model):
@@ -155,13 +155,13 @@ def test_an_unanswered_prompt_is_an_error_and_not_an_empty_answer(make_model):
     folder = str(make_model("olmo"))
     with Completions(folder, refuse=True) as server:
         lm = PerturbedLM(pretrained=folder, gamma=0, device="cpu", generate_url=server.url)
-        with pytest.raises(JudgeError, match=r"3 of 4 prompts without an answer.*HTTP 400: no"):
+        with pytest.raises(ServerError, match=r"3 of 4 prompts without an answer.*HTTP 400: no"):
             lm.generate_until(ask(), disable_tqdm=True)
 
 
 def test_no_server(make_model):
     lm = PerturbedLM(pretrained=str(make_model("olmo")), gamma=0, device="cpu", generate_url="http://127.0.0.1:9/v1")
-    with pytest.raises(JudgeError, match="no model server answers"):
+    with pytest.raises(ServerError, match="no model server answers"):
         lm.generate_until(ask(), disable_tqdm=True)
 
 
@@ -212,12 +212,11 @@ def test_vllm_serves_what_was_tuned(servable, tmp_path, monkeypatch, in_memory):
     arguments = {"pretrained": servable, "recipe": str(tmp_path / "recipe.yaml"), "device": "cpu", "batch_size": 4}
     here, served = RecipeLM(**arguments), RecipeLM(**arguments, generate_backend="vllm")
     requests = [
-        Instance(
+        instance(
             "generate_until",
-            {},
             (Instruction(f"{q} ({i})"), {"until": ["z"], "max_gen_toks": 16, TEMPLATE_KEY: TUNING}),
-            0,
-            ("t", i, 1),
+            task="t",
+            document=i,
         )
         for i in range(5)
         for q in QUESTIONS
@@ -230,7 +229,10 @@ def test_vllm_serves_what_was_tuned(servable, tmp_path, monkeypatch, in_memory):
     assert about["vllm"]
     assert [t["name"] for t in about["templates"]] == ["alpaca"]
     base = RecipeLM(**arguments | {"recipe": _nothing(tmp_path)}).generate_until(
-        [Instance("generate_until", {}, (str(r.args[0]), {"until": ["z"], "max_gen_toks": 16}), 0) for r in requests],
+        [
+            instance("generate_until", (str(r.args[0]), {"until": ["z"], "max_gen_toks": 16}), task="t", document=i)
+            for i, r in enumerate(requests)
+        ],
         disable_tqdm=True,
     )
     assert sum(a == b for a, b in zip(found, base, strict=True)) < 10

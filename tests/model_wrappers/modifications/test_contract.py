@@ -1,147 +1,76 @@
-"""What every modification must keep, checked over the registry: a new file is tested by being there."""
+"""The contract of modifications over the built-in ones: a new file fails here until its values are given."""
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import json
-import random
 
-import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
-from model_wrappers.arguments import CHECKPOINT_ARGUMENTS, FROM_PRETRAINED, host_arguments
-from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import ConfigError
+from model_wrappers.modifications.base import Cost
 from model_wrappers.modifications.registry import registry
+from overtrain import testing
 
-NAMES = list(registry())
 
-
-@pytest.fixture
-def fields(tmp_path):
-    """Field values for every modification, chosen so that each of them changes the weights."""
+def _tuning(folder):
     rows = [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a in range(4) for b in range(4)]
-    data = tmp_path / "sums.jsonl"
-    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    tuning = {"data": str(data), "learning_rate": 1e-2, "max_steps": 2, "train_batch_size": 4}
-    return {
-        "finetune": tuning,
-        "lora": tuning | {"lora_rank": 2},
-        "gaussian": {"gamma": 0.5, "init_std": "0.02"},
-    }
+    (folder / "sums.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return {"data": str(folder / "sums.jsonl"), "learning_rate": 1e-2, "max_steps": 2, "train_batch_size": 4}
 
 
-def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+VALUES = {
+    "finetune": _tuning,
+    "lora": lambda folder: _tuning(folder) | {"lora_rank": 2},
+    "gaussian": lambda folder: {"gamma": 0.5, "init_std": "0.02"},
+}
+for _name, _values in VALUES.items():
+    globals()[f"Test{_name.title()}"] = type(
+        f"Test{_name.title()}",
+        (testing.ModificationContract,),
+        {"modification": registry()[_name], "values": lambda self, folder, values=_values: values(folder)},
+    )
 
 
-def weights(model):
-    return {n: p.detach().clone() for n, p in model.named_parameters()}
+def test_every_built_in_modification_has_values_here():
+    ours = {name for name, cls in registry().items() if cls.__module__.startswith("model_wrappers.")}
+    assert set(VALUES) == ours
 
 
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
-
-
-@pytest.fixture
-def run(fields, make_model, tokenizer):
-    folder = make_model("olmo")
-
-    def run(name, **changed):
-        modification = registry()[name].parse(fields[name] | changed)
-        model = load(folder)
-        return modification.apply(model, tokenizer, Checkpoint(repo=folder))
-
-    run.before = weights(load(folder))
-    return run
-
-
-def test_every_modification_has_values_here(fields):
-    assert set(NAMES) == set(fields)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_deterministic_per_seed_and_different_between_seeds(run, name):
-    first, again, other = (weights(run(name, seed=s).model) for s in (1, 1, 2))
-    assert equal(first, again)
-    assert not equal(first, run.before)
-    assert not equal(first, other)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_neutral_values_are_the_identity(run, name):
-    neutral = registry()[name].neutral
-    assert neutral is not None
-    modified = run(name, **neutral)
-    assert equal(weights(modified.model), run.before)
-    assert modified.metrics["distance"] == 0
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shapes_dtypes_mode_and_device_are_kept(run, name):
-    modified = run(name)
-    after = weights(modified.model)
-    assert {n: (p.shape, p.dtype, p.device) for n, p in after.items()} == {
-        n: (p.shape, p.dtype, p.device) for n, p in run.before.items()
-    }
-    assert not modified.model.training
-    assert type(modified.model).__name__ == "OlmoForCausalLM"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_global_generators_are_untouched(run, name):
-    random.seed(3), np.random.seed(3), torch.manual_seed(3)
-    run(name)
-    drawn = random.random(), np.random.rand(), torch.rand(1).item()
-    random.seed(3), np.random.seed(3), torch.manual_seed(3)
-    assert drawn == (random.random(), np.random.rand(), torch.rand(1).item())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_distance_is_that_of_the_weights(run, name):
-    modified = run(name)
-    after = weights(modified.model)
-    exact = sum((after[n].double() - p.double()).square().sum().item() for n, p in run.before.items()) ** 0.5
-    assert modified.metrics["distance"] == pytest.approx(exact, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_names_do_not_collide_with_the_host(name):
-    from lm_eval.models.huggingface import HFLM
-
-    taken = host_arguments(HFLM) | FROM_PRETRAINED | set(CHECKPOINT_ARGUMENTS) | {"kind", "recipe"}
-    assert not taken & set(registry()[name].fields())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_source_is_cited_and_fields_are_described(name):
-    cls = registry()[name]
-    assert "Section" in cls.source or "Appendix" in cls.source or cls.source.startswith("https://")
-    assert all(cls.fields().values())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_fields_survive_json_and_strings(fields, name):
-    """Command lines give text: parsing the text of every field must give the same modification."""
-    given = registry()[name].parse(fields[name])
-    text = {
-        f.name: "+".join(v) if isinstance(v := getattr(given, f.name), tuple) else str(v)
-        for f in dataclasses.fields(given)
-    }
-    assert registry()[name].parse(text) == given
-    assert json.loads(json.dumps(given.describe()))["modification"] == name
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_unknown_field_names_the_closest(fields, name):
+@pytest.mark.parametrize("name", list(VALUES))
+def test_unknown_field_names_the_closest(name, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'seed'"):
-        registry()[name].parse(fields[name] | {"sead": 1})
+        registry()[name].parse(VALUES[name](tmp_path) | {"sead": 1})
 
 
 @pytest.mark.parametrize("bad", ["one", 1.5, -1, True, 2**32])
-@pytest.mark.parametrize("name", NAMES)
-def test_bad_seed_is_refused_with_its_value(fields, name, bad):
+@pytest.mark.parametrize("name", list(VALUES))
+def test_bad_seed_is_refused_with_its_value(name, bad, tmp_path):
     with pytest.raises(ConfigError, match=f"seed={bad!r}|seed={bad}"):
-        registry()[name].parse(fields[name] | {"seed": bad})
+        registry()[name].parse(VALUES[name](tmp_path) | {"seed": bad})
+
+
+def _only_the_seed(self):
+    return {"seed": self.seed}
+
+
+BROKEN = {
+    "test_lm_eval_and_studies_find_it": {},
+    "test_a_seed_gives_one_outcome": {"random": False},
+    "test_neutral_values_are_the_identity": {"neutral": {"gamma": 0.1}},
+    "test_source_fields_and_category_are_documented": {"category": "Noise!"},
+    "test_axes_are_fields_of_the_right_kind": {"axes": registry()["finetune"].axes[:1]},
+    "test_files_are_fields_of_text": {"files": classmethod(lambda cls: ("gamma",))},
+    "test_the_cost_is_positive_or_says_what_is_unknown": {"cost": lambda self, checkpoint: Cost(tokens=-1.0)},
+    "test_the_seed_is_in_the_identity_where_it_matters": {"random": False, "asked_for": _only_the_seed},
+}
+
+
+@pytest.mark.parametrize("test", list(BROKEN))
+def test_the_contract_notices_a_class_that_breaks_it(test, tmp_path):
+    cls = type("Broken", (registry()["gaussian"],), BROKEN[test] | {"__doc__": "Broken."})
+    contract = testing.ModificationContract()
+    contract.modification, contract.values = cls, VALUES["gaussian"]
+    check = getattr(contract, test)
+    with pytest.raises(AssertionError):
+        check(**dict.fromkeys(inspect.signature(check).parameters, tmp_path))

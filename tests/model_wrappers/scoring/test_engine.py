@@ -7,13 +7,15 @@ import logging
 import numpy as np
 import pytest
 import torch
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.architectures.proven import PROVEN
+from model_wrappers.compat import instance, rolling_request, rolling_value
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.lm import PerturbedLM
-from model_wrappers.scoring import engine, score
+from model_wrappers.scoring import engine, proofs, score
+
+pytestmark = pytest.mark.spine
 
 TEXTS = ["The quick brown fox jumps over the lazy dog. " * 9, "", "Eat", "How do I boil an egg? " * 30]
 PAIRS = [(TEXTS[0], f" {word}") for word in ("fox", "dog", "quick brown", "egg")] + [("Eat", " well"), ("", "walk")]
@@ -22,11 +24,11 @@ PAIRS = [(TEXTS[0], f" {word}") for word in ("fox", "dog", "quick brown", "egg")
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(engine, "_plans", type(engine._plans)())
-    monkeypatch.setattr(engine, "_compared", {})
+    monkeypatch.setattr(proofs, "_known", {})
 
 
-def instances(kind: str, arguments: list[tuple[str, ...]]) -> list[Instance]:
-    return [Instance(kind, {}, args, i, metadata=("t", i, 1)) for i, args in enumerate(arguments)]
+def instances(kind: str, arguments: list[tuple[str, ...]]) -> list:
+    return [instance(kind, args, task="t", document=i, index=i) for i, args in enumerate(arguments)]
 
 
 def lm(folder, **more) -> PerturbedLM:
@@ -41,9 +43,10 @@ def values(model) -> list[tuple[float, bool]]:
 def test_rolling_texts_are_lm_evals(make_model, context):
     """Windows longer than the context too, and texts without a token."""
     folder = make_model("olmo", context=context)
-    asked = instances("loglikelihood_rolling", [(t,) for t in TEXTS])
+    asked = instances("loglikelihood_rolling", [rolling_request(t) for t in TEXTS])
     expected = HFLM(pretrained=str(folder), device="cpu", batch_size=2).loglikelihood_rolling(asked, disable_tqdm=True)
-    assert lm(folder).loglikelihood_rolling(asked, disable_tqdm=True) == pytest.approx(expected, abs=1e-4)
+    found = lm(folder).loglikelihood_rolling(asked, disable_tqdm=True)
+    assert [*map(rolling_value, found)] == pytest.approx([*map(rolling_value, expected)], abs=1e-4)
 
 
 def test_cells_that_share_requests_tokenise_once(make_model, monkeypatch):
@@ -55,13 +58,13 @@ def test_cells_that_share_requests_tokenise_once(make_model, monkeypatch):
 
 
 def test_cells_that_share_texts_tokenise_once(make_model, monkeypatch):
-    asked = instances("loglikelihood_rolling", [(t,) for t in TEXTS])
+    asked = instances("loglikelihood_rolling", [rolling_request(t) for t in TEXTS])
     one, other = lm(make_model("olmo", seed=0)), lm(make_model("olmo", seed=1))
     first = one.loglikelihood_rolling(asked, disable_tqdm=True)
     monkeypatch.setattr(engine, "encode_texts", lambda *_: pytest.fail("tokenised again"))
     assert other.loglikelihood_rolling(asked, disable_tqdm=True) != first
     again = one.loglikelihood_rolling(asked, disable_tqdm=True)
-    assert [(v, v.tokens) for v in again] == [(v, v.tokens) for v in first]
+    assert [(v, v.tokens) for v in map(rolling_value, again)] == [(v, v.tokens) for v in map(rolling_value, first)]
 
 
 def test_another_context_length_is_another_plan(make_model):

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from fake_judge import FakeJudge, answer, failure
 
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.serving import transport
 from model_wrappers.serving.client import Endpoint, ask, check, run_anywhere
 
@@ -165,7 +165,7 @@ def test_a_server_that_dies_ends_the_work_after_what_came():
         endpoint = Endpoint(url=judge.url, **QUICK)
         requests = ((n, {"n": n}) for n in range(10_000))
         started = time.monotonic()
-        with pytest.raises(JudgeError, match=r"is gone .*run the same command"):
+        with pytest.raises(ServerError, match=r"is gone .*run the same command"):
             ask(endpoint, "/chat/completions", requests, found.__setitem__)
         assert time.monotonic() - started < 20
     good = [n for n, a in found.items() if a.kind == "ok"]
@@ -192,14 +192,14 @@ def test_a_server_that_comes_back_is_waited_for():
 def test_a_server_that_only_hangs_is_given_up():
     with FakeJudge(fault=lambda number, _: "hang") as judge:
         started = time.monotonic()
-        with pytest.raises(JudgeError, match=r"is gone \(no answer within 0.2 s\)"):
+        with pytest.raises(ServerError, match=r"is gone \(no answer within 0.2 s\)"):
             _ask(judge, 100, timeout=0.2, retries=100)
         assert time.monotonic() - started < 10
 
 
 def test_a_server_that_fails_on_everything_is_given_up():
     with FakeJudge(fault=lambda number, _: failure(500, "engine is dead")) as judge:
-        with pytest.raises(JudgeError, match=r"fails on everything.*engine is dead"):
+        with pytest.raises(ServerError, match=r"fails on everything.*engine is dead"):
             _ask(judge, 10_000, retries=0)
         assert len(judge.bodies) < 200
 
@@ -207,14 +207,14 @@ def test_a_server_that_fails_on_everything_is_given_up():
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_wrong_key_or_path_ends_the_work_at_once(status):
     with FakeJudge(fault=lambda number, _: failure(status, "go away")) as judge:
-        with pytest.raises(JudgeError, match=rf"refuses \(HTTP {status}: go away\).*OPENAI_API_KEY"):
+        with pytest.raises(ServerError, match=rf"refuses \(HTTP {status}: go away\).*OPENAI_API_KEY"):
             _ask(judge, 1000)
         assert len(judge.bodies) <= 8
 
 
 def test_a_server_that_refuses_everything_is_given_up():
     with FakeJudge(fault=lambda number, _: failure(400, "no logprobs here")) as judge:
-        with pytest.raises(JudgeError, match="no logprobs here"):
+        with pytest.raises(ServerError, match="no logprobs here"):
             _ask(judge, 1000)
         assert len(judge.bodies) <= 48
 
@@ -239,7 +239,7 @@ def test_check_names_what_is_served():
     with FakeJudge(model="Llama-3-70B") as judge:
         run_anywhere(check(Endpoint(url=judge.url, model="Llama-3-70B")))
         with pytest.raises(
-            JudgeError, match=r"no model 'Llama-3-7B'; did you mean 'Llama-3-70B'\?; it has Llama-3-70B"
+            ServerError, match=r"no model 'Llama-3-7B'; did you mean 'Llama-3-70B'\?; it has Llama-3-70B"
         ):
             run_anywhere(check(Endpoint(url=judge.url, model="Llama-3-7B")))
 
@@ -247,7 +247,7 @@ def test_check_names_what_is_served():
 def test_check_of_a_server_that_is_down():
     with FakeJudge() as judge:
         url = judge.url
-    with pytest.raises(JudgeError, match=r"no model server answers at .*overtrain serve judge"):
+    with pytest.raises(ServerError, match=r"no model server answers at .*overtrain serve judge"):
         run_anywhere(check(Endpoint(url=url, model="judge")))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.serving import server as serving
 from model_wrappers.serving.server import VllmServer, command, vllm_python
 
@@ -136,7 +136,7 @@ def test_a_log_of_its_own_is_removed(fake):
 def test_a_server_that_dies_is_noticed_at_once_with_its_last_words(fake, tmp_path):
     started = time.monotonic()
     server = VllmServer("m", python=fake, environment={"FAKE_MODE": "die"}, log=tmp_path / "log")
-    with pytest.raises(JudgeError, match=r"(?s)status 7.*no weights for you"), server:
+    with pytest.raises(ServerError, match=r"(?s)status 7.*no weights for you"), server:
         pytest.fail("served")
     assert time.monotonic() - started < 30
     assert not server.alive()
@@ -144,7 +144,7 @@ def test_a_server_that_dies_is_noticed_at_once_with_its_last_words(fake, tmp_pat
 
 def test_a_server_that_does_not_answer_is_given_up_and_ended(fake, tmp_path):
     server = VllmServer("m", python=fake, environment={"FAKE_MODE": "hang"}, log=tmp_path / "log", start_timeout=1.0)
-    with pytest.raises(JudgeError, match="within 1 s"), server:
+    with pytest.raises(ServerError, match="within 1 s"), server:
         pytest.fail("served")
     assert not server.alive()
 
@@ -158,7 +158,7 @@ def test_a_port_that_somebody_took_meanwhile_is_replaced(fake, tmp_path):
 def test_a_port_that_was_asked_for_is_not(fake, tmp_path):
     environment = {"FAKE_MODE": "taken", "FAKE_MARK": str(tmp_path / "mark")}
     server = VllmServer("m", python=fake, environment=environment, log=tmp_path / "log", port=serving._free_port())
-    with pytest.raises(JudgeError, match="already in use"), server:
+    with pytest.raises(ServerError, match="already in use"), server:
         pytest.fail("served")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from model_wrappers.errors import ConfigError
+from model_wrappers.errors import ConfigError, DivergedError
 from model_wrappers.modifications.lora import Lora
 from model_wrappers.training import trainer
 from model_wrappers.training.forward import Shortcuts, flatten, flattening_is_exact, held_out_loss
@@ -219,7 +219,7 @@ def test_a_model_that_fails_with_shortcuts_is_trained_without(make_model, tmp_pa
 
 def test_padded_micro_batches_hold_rows_of_like_length_of_the_same_global_batches():
     made = rows(18)
-    sampler = trainer._Balanced(made, 8, seed=3)
+    sampler = trainer._Order(made, 8, seed=3, multiple=1, by_length=True)
     first, again = list(sampler), list(sampler)
     sampler.set_epoch(1)
     other = list(sampler)
@@ -230,6 +230,52 @@ def test_padded_micro_batches_hold_rows_of_like_length_of_the_same_global_batche
         assert sorted(batch) == sorted(shuffled[start : start + 8])
         lengths = [len(made[index].input_ids) for index in batch]
         assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 8])
+def test_an_epoch_is_every_row_once_then_rows_that_teach_nothing(multiple):
+    made = rows(18)
+    order = list(trainer._Order(made, 8, seed=3, multiple=multiple, by_length=False))
+    assert sorted(order[:18]) == list(range(18))
+    assert len(order) % multiple == 0
+    assert len(order) - 18 < multiple
+    padded = [trainer._Rows(made)[index] for index in order[18:]]
+    assert all(not row.target_mask.any() and len(row.input_ids) == 1 for row in padded)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_rows_that_teach_nothing_change_nothing(make_model, tmp_path, monkeypatch, flat):
+    """What fills an epoch up under several processes, forced upon one: 18 rows in micro-batches of 4 become 20."""
+    if not flat:
+        monkeypatch.setattr(trainer, "flattening_is_exact", lambda *_: False)
+    found = []
+    for multiple in (1, 20):
+        real = trainer._Order.__init__
+        monkeypatch.setattr(
+            trainer._Order,
+            "__init__",
+            lambda self, *a, real=real, n=multiple, **k: real(self, *a, **k | {"multiple": n}),
+        )
+        schedule = replace(SCHEDULE, max_steps=None, epochs=2.0, train_batch_size=8, micro_batch_size=4)
+        found.append(train(load(make_model("olmo")), rows(18), [], schedule, pad_id=1, work=tmp_path / str(multiple)))
+        monkeypatch.setattr(trainer._Order, "__init__", real)
+    assert [e["loss"] for e in found[0].log] == pytest.approx([e["loss"] for e in found[1].log], abs=1e-6)
+    assert furthest(state(found[0].model), state(found[1].model)) < 1e-6
+
+
+@pytest.mark.parametrize("batch", [4, 8])
+def test_a_training_that_diverges_says_where_and_is_no_outcome(make_model, tmp_path, batch):
+    with pytest.raises(DivergedError, match=r"diverged at step \d+: loss (nan|inf|[\de+.]+), .*learning_rate=1e\+30"):
+        run(make_model("olmo"), tmp_path, learning_rate=1e30, max_steps=6, train_batch_size=batch, resume_every=1)
+    assert all(int(s.name.rpartition("-")[2]) < 6 for s in tmp_path.glob("checkpoint-*"))
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused(make_model, tmp_path):
+    with pytest.raises(ConfigError, match=r"warmup_steps=4: the training has 4 steps \(16 rows, train_batch_size=4\)"):
+        run(make_model("olmo"), tmp_path, warmup_steps=4)
+    with pytest.raises(ConfigError, match="the training has 2 steps"):
+        run(make_model("olmo"), tmp_path, warmup_steps=20, max_steps=None, train_batch_size=8)
+    assert len(run(make_model("olmo"), tmp_path, warmup_steps=3).log) == 4
 
 
 @pytest.mark.parametrize(
@@ -332,3 +378,5 @@ def test_a_resumed_training_ends_in_the_same_weights(make_model, tmp_path):
     assert [e["step"] for e in again.log] == [1, 2, 3, 4, 5, 6]
     for other in (half, again):
         assert furthest(state(whole.model), state(other.model)) == 0
+        assert other.metrics == whole.metrics
+        assert [entry["loss"] for entry in other.log] == [entry["loss"] for entry in whole.log]

@@ -32,6 +32,19 @@ def test_every_verb_ends_its_help_in_two_commands(verb):
     assert all("overtrain" in c for c in commands)
 
 
+def test_cache_proofs_are_listed_and_forgotten(own_cache, monkeypatch):
+    from model_wrappers.scoring import proofs
+
+    monkeypatch.setattr(proofs, "_known", {})
+    about = {"model": "transformers.x.OlmoForCausalLM", "dtype": "torch.float32", "asked": "pairs", "up_to_tokens": 64}
+    proofs.remember(about | {"device": "cpu AVX2"}, "they differ")
+    place = {"OVERTRAIN_CACHE": str(own_cache)}
+    listed = run("overtrain", "cache", "proofs", **place).stdout
+    assert "OlmoForCausalLM  torch.float32, pairs up to 64 tokens, cpu AVX2  they differ" in listed
+    assert run("overtrain", "cache", "proofs", "--forget", **place).stdout == "removed 1 comparisons\n"
+    assert run("overtrain", "cache", "proofs", **place).stdout == ""
+
+
 def test_cache_list_and_prune_run(own_cache):
     assert "0 entries" in run("overtrain", "cache", "list", OVERTRAIN_CACHE=str(own_cache)).stdout
     done = run("overtrain", "cache", "prune", "--keep-gb", "1", OVERTRAIN_CACHE=str(own_cache))

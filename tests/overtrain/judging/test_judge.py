@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -16,12 +17,15 @@ import pandas as pd
 import pytest
 from fake_judge import TEMPLATE, FakeJudge, answer, failure, shown
 from rich.console import Console
+from study_records import cell_record, cells_of, write_cells
 
 from model_wrappers.errors import ConfigError, DataError, JudgeError, StoreError
 from model_wrappers.identity import digest
-from overtrain.judging.judge import judge
+from overtrain.judging.judge import judge, judge_study
+from overtrain.judging.orders import shown_first
+from overtrain.results.judged import read_judged
 from overtrain.results.store import FILES, Store
-from overtrain_tasks.alpaca_eval.orders import shown_first
+from overtrain.study.settings import JudgeSettings
 
 TASK = "overtrain_alpaca_eval"
 INSTRUCTIONS = [f"Instruction {n}" for n in range(20)]
@@ -35,7 +39,7 @@ judge(sys.argv[1], url=sys.argv[2], model="judge", template_file=Path(sys.argv[3
 
 
 def add_cell(root, name, answers, *, tokens, variant="sft", seed=0, rate=1e-4, instructions=None):
-    """Store a finished cell with these answers; return its entry in study.json."""
+    """Store a finished cell with these answers; return its record."""
     identity = {"name": name, "answers": answers}
     cell_id = digest(identity)
     samples = [
@@ -46,15 +50,14 @@ def add_cell(root, name, answers, *, tokens, variant="sft", seed=0, rate=1e-4, i
     files["spec.json"] = json.dumps({"identity": identity}).encode()
     files[f"samples_{TASK}.jsonl"] = b"".join(json.dumps(s, ensure_ascii=False).encode() + b"\n" for s in samples)
     Store(root).write(cell_id, files, "done", started=time.time())
-    return {
-        "key": name, "cell_id": cell_id, "label": name, "checkpoint": f"m@{tokens}", "family": "m", "run": "m",
-        "tokens": tokens, "variant": variant, "seed": seed, "fields": {"learning_rate": rate}, "answers": True,
-    }  # fmt: skip
+    return cell_record(
+        name, cell_id=cell_id, checkpoint=f"m@{tokens}", tokens=tokens, variant=variant, modification="finetune",
+        seed=seed, fields={"learning_rate": rate}, answers=True,
+    )  # fmt: skip
 
 
-def write_study(root, entries, **study):
-    about = {"name": "s", "tasks": [TASK], **study}
-    (root / "study.json").write_text(json.dumps({"format": 1, "study": about, "cells": entries, "same": []}))
+def write_study(root, cells, **study):
+    write_cells(root, cells, tasks=(TASK,), **study)
 
 
 def texts(quality):
@@ -88,7 +91,7 @@ def study(tmp_path):
 
 
 def ids(root):
-    return {e["label"]: e["cell_id"] for e in json.loads((root / "study.json").read_text())["cells"]}
+    return {cell.label: cell.cell_id for cell in cells_of(root)}
 
 
 def run(root, fake, template, **more):
@@ -122,13 +125,13 @@ def test_win_rates_of_an_unbiased_judge(study, template):
     assert all(abs(found[n]["position_bias"]) < 1e-6 for n in ("one", "two", "three"))
     assert (judged.cells, judged.questions, judged.asked, judged.missing) == (3, 120, 120, 0)
     content = scores(study)
-    assert content["format"] == 1
+    assert read_judged(study, cells_of(study)).references == {ids(study)["reference"]}
     assert content["task"] == TASK
     assert content["judge"]["orders"] == "both"
     assert content["groups"] == [
         {"family": "m", "variant": "sft", "reference": {
             "cell_id": ids(study)["reference"], "label": "reference", "tokens": 4, "run": "m", "seed": 0,
-            "learning_rate": 1e-4, "default": True,
+            "selected": 1e-4, "default": True,
         }}
     ]  # fmt: skip
 
@@ -223,8 +226,7 @@ def test_another_reference_asks_only_what_is_new(study, template):
 def test_a_new_cell_asks_only_its_own_questions(study, template):
     with FakeJudge(by_quality) as fake:
         run(study, fake, template)
-        manifest = json.loads((study / "study.json").read_text())
-        entries = [add_cell(study, "zero", texts(2.0), tokens=0), *manifest["cells"]]
+        entries = [add_cell(study, "zero", texts(2.0), tokens=0), *cells_of(study)]
         write_study(study, entries)
         assert run(study, fake, template).asked == 40
 
@@ -237,11 +239,11 @@ def test_a_server_that_is_down_at_the_start(study, template):
     assert not (study / "judge" / "scores.json").exists()
 
 
-def test_a_judge_killed_at_half_loses_no_verdict(study, template):
+def test_a_judge_killed_at_half_loses_no_preference(study, template):
     undisturbed = study.parent / "u"
     undisturbed.mkdir()
-    for entry in json.loads((study / "study.json").read_text())["cells"]:
-        Store(undisturbed).folder(entry["cell_id"]).symlink_to(study / entry["cell_id"])
+    for cell in cells_of(study):
+        Store(undisturbed).folder(cell.cell_id).symlink_to(study / cell.cell_id)
     (undisturbed / "study.json").write_text((study / "study.json").read_text())
     with FakeJudge(by_quality) as fake:
         run(undisturbed, fake, template)
@@ -330,7 +332,7 @@ def test_too_many_missing_items_are_an_error_and_not_an_average(study, template)
         assert set(found) == set(ids(study).values()) - {ids(study)["one"]}
         assert not (study / "judge" / "documents" / f"{ids(study)['one']}.parquet").exists()
         fake.fault = lambda number, _: None
-        assert run(study, fake, template).asked == 4, "verdicts were kept, failures were not"
+        assert run(study, fake, template).asked == 4, "preferences were kept, failures were not"
     assert ids(study)["one"] in scores(study)["cells"]
 
 
@@ -396,7 +398,7 @@ def test_win_rates_far_from_half_are_warned_of(study, template):
         calm = run(study, fake, template)
         entries = [
             add_cell(study, "poor", texts(-3.0), tokens=0),
-            *json.loads((study / "study.json").read_text())["cells"],
+            *cells_of(study),
         ]
         write_study(study, entries)
         loud = run(study, fake, template)
@@ -407,8 +409,8 @@ def test_win_rates_far_from_half_are_warned_of(study, template):
 
 
 def test_cells_without_answers_wait(study, template):
-    entries = json.loads((study / "study.json").read_text())["cells"]
-    late = dict(entries[0], key="late", label="late", cell_id="0" * 64, seed=7)
+    entries = cells_of(study)
+    late = dataclasses.replace(entries[0], key="late", label="late", cell_id="0" * 64, seed=7)
     write_study(study, [late, *entries])
     with FakeJudge(by_quality) as fake:
         judged = run(study, fake, template)
@@ -432,7 +434,7 @@ def test_nothing_to_judge(tmp_path, template):
 
 
 def test_answers_to_other_instructions_are_refused(study, template):
-    entries = json.loads((study / "study.json").read_text())["cells"]
+    entries = cells_of(study)
     other = [*INSTRUCTIONS[:-1], "Something else"]
     write_study(study, [add_cell(study, "x", texts(0.1), tokens=0, instructions=other), *entries])
     with (
@@ -459,3 +461,43 @@ def test_progress_in_lines_where_there_is_no_terminal(study, template):
     with FakeJudge(by_quality) as fake:
         run(study, fake, template, console=Console(file=out, width=200))
     assert "[120/120] 120 asked" in out.getvalue()
+
+
+def test_sampled_preferences_and_log_probabilities_are_kept_apart(study, template):
+    """Each backend and each number of samples asks all its own questions, once; scores.json says how they were asked."""
+    with FakeJudge(by_quality) as fake:
+        exact = run(study, fake, template)
+        both = table(study)["one"]["win_rate"]
+        asked = [run(study, fake, template, backend="sampled", samples=n).asked for n in (4, 40, 4)]
+        assert run(study, fake, template).asked == 0
+        assert table(study)["one"]["win_rate"] == both
+        run(study, fake, template, backend="sampled", samples=40)
+    assert (exact.asked, asked) == (120, [120, 120, 0])
+    judge, cell = scores(study)["judge"], scores(study)["cells"][ids(study)["one"]]
+    assert (judge["backend"], judge["samples"], judge["both_tokens"]) == ("sampled", 40, None)
+    assert (cell["questions"], cell["samples"]) == (40, 1600)
+    assert table(study)["one"]["win_rate"] == pytest.approx(both, abs=100 / 40)  # the fake draws evenly
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backend": "sample"}, "backend='sample': must be one of logprobs, sampled; did you mean 'sampled'"),
+        ({"samples": 4}, "samples=4: only the backend sampled takes samples"),
+        ({"backend": "sampled", "samples": 0}, "samples=0: must be at least 1"),
+    ],
+)
+def test_backends_that_make_no_sense_are_refused(study, template, given, message):
+    with FakeJudge() as fake, pytest.raises(ConfigError, match=re.escape(message)):
+        run(study, fake, template, **given)
+    assert not fake.bodies
+
+
+def test_the_studys_file_names_the_backend_and_the_command_takes_precedence(study, template):
+    with FakeJudge(by_quality) as fake:
+        settings = JudgeSettings(url=fake.url, model="judge", backend="sampled", samples=4)
+        write_study(study, cells_of(study), judge=settings)
+        judge_study(study, {"samples": None, "template_file": template})
+        assert scores(study)["judge"]["samples"] == 4
+        judge_study(study, {"backend": "logprobs", "template_file": template})
+    assert (scores(study)["judge"]["backend"], scores(study)["judge"]["samples"]) == ("logprobs", None)

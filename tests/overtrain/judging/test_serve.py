@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shlex
 import signal
@@ -12,11 +11,12 @@ import threading
 import urllib.request
 
 import pytest
+from study_records import cell_record, write_cells
 
 from model_wrappers.cache import WeightsCache
-from model_wrappers.errors import ConfigError, JudgeError
+from model_wrappers.errors import ConfigError, ServerError
 from model_wrappers.serving import server as serving
-from overtrain.judging.serve import DEFAULT_JUDGE, judge_options, locate, printed, run
+from overtrain.judging.serve import DEFAULT_JUDGE, locate, printed, run
 
 FAKE = """\
 #!{python}
@@ -54,19 +54,19 @@ def cached():
 
 def study(folder, weights=IDS[0]):
     folder.mkdir()
-    entries = [
-        {"label": "m sft learning_rate=0.1 seed=0", "cell_id": "c" * 64, "weights_id": weights},
-        {"label": "m sft learning_rate=0.1 seed=1", "cell_id": "d" * 64, "weights_id": "e" * 64},
-        {"label": "m sft learning_rate=0.2 seed=0", "cell_id": None, "weights_id": None},
+    cells = [
+        cell_record("m sft learning_rate=0.1 seed=0", cell_id="c" * 64, weights_id=weights),
+        cell_record("m sft learning_rate=0.1 seed=1", cell_id="d" * 64, weights_id="e" * 64),
+        cell_record("m sft learning_rate=0.2 seed=0"),
     ]
-    (folder / "study.json").write_text(json.dumps({"cells": entries, "same": [], "study": {"name": "s"}}))
+    write_cells(folder, cells)
     return str(folder)
 
 
 def test_the_judge_of_the_paper_over_four_gpus(monkeypatch):
     monkeypatch.delenv(serving.PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(serving.importlib.util, "find_spec", lambda _: None)
-    words = shlex.split(printed(**judge_options()))
+    words = shlex.split(printed(DEFAULT_JUDGE, gpus=4))
     assert words[:3] == ["python", "-m", "vllm.entrypoints.openai.api_server"]
     pairs = dict(itertools.pairwise(words))
     assert pairs["--model"] == DEFAULT_JUDGE
@@ -145,5 +145,5 @@ def test_it_stays_until_ctrl_c(fake):
 
 def test_a_server_that_ends_by_itself(fake):
     server = {"port": serving._free_port(), "python": fake, "environment": {"FAKE_MODE": "ends"}, "start_timeout": 60}
-    with pytest.raises(JudgeError, match=r"(?s)status 3.*here we are"):
+    with pytest.raises(ServerError, match=r"(?s)status 3.*here we are"):
         run("some/model", say=lambda _: None, **server)

@@ -24,11 +24,12 @@ from overtrain_tiny import write_study
 
 from model_wrappers.serving.endpoint import Endpoint
 from model_wrappers.serving.server import PYTHON_VARIABLE, VllmServer
+from overtrain.judging.backends import logprobs
+from overtrain.judging.backends.base import Question, reach
+from overtrain.judging.orders import shown_first
+from overtrain.judging.preferences import Preference
+from overtrain.judging.prompt import load_template
 from overtrain.results.frame import load_runs
-from overtrain_tasks.alpaca_eval import judge as judging
-from overtrain_tasks.alpaca_eval.orders import shown_first
-from overtrain_tasks.alpaca_eval.prompt import load_template
-from overtrain_tasks.alpaca_eval.verdicts import Verdict, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,26 +87,25 @@ def judge_server(tmp_path_factory, pairs) -> Iterator[Endpoint]:
         yield Endpoint(url=server.url, model=name, concurrency=8)
 
 
-def preferences(endpoint: Endpoint, pairs: list[dict[str, str]], tmp_path: Path) -> np.ndarray:
+def preferences(endpoint: Endpoint, pairs: list[dict[str, str]]) -> np.ndarray:
     """Return alpaca_eval's preference (2: the answer wins) of every pair, in its own order, as our judge has it."""
     template = load_template()
     asked: dict[bytes, int] = {}
-    found: dict[int, Verdict] = {}
+    found: dict[int, Preference] = {}
 
     async def go() -> None:
-        judge = await judging.prepare(endpoint, template)
+        backend = await logprobs.prepare(await reach(endpoint, template))
         questions = []
         for i, pair in enumerate(pairs):
             (answer_first,) = shown_first(pair["instruction"], "one")
             texts = (pair["answer"], pair["reference"]) if answer_first else (pair["reference"], pair["answer"])
             messages = template.fill(pair["instruction"], *texts)
-            asked[judge.key(messages)] = i
-            questions.append((judge.key(messages), messages))
-        await judging.judge_all(judge, questions, verdicts, lambda key, said, _: found.update({asked[key]: said}))
+            asked[backend.key(messages)] = i
+            questions.append(Question(backend.key(messages), messages))
+        await backend.ask(questions, lambda key, reply, _: found.update({asked[key]: reply}))
 
-    with Verdicts(tmp_path / "verdicts.sqlite") as verdicts:
-        asyncio.run(go())
-    assert all(isinstance(v, Verdict) and not v.one_token for v in found.values())
+    asyncio.run(go())
+    assert all(isinstance(v, Preference) and not v.one_token for v in found.values())
     wins = [
         found[i].first if shown_first(pair["instruction"], "one")[0] else 1 - found[i].first
         for i, pair in enumerate(pairs)
@@ -150,17 +150,17 @@ def test_preferences_are_alpaca_evals(judge_server, pairs, tmp_path, monkeypatch
 
     theirs, board = of_alpaca_eval(judge_server, pairs, tmp_path)
     (tmp_path / "a").mkdir()
-    ours = preferences(judge_server, pairs, tmp_path / "a")
+    ours = preferences(judge_server, pairs)
     assert min((theirs > 1.5).mean(), (theirs < 1.5).mean()) >= 0.2
     assert abs(ours - theirs).max() <= 1e-3
     row = leaderboard_row(list(theirs), [p["answer"] for p in pairs])
     assert list(board.columns) == list(row)
     for name, value in row.items():
         assert board.loc["answer", name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9)), name
-    monkeypatch.setattr(judging, "FIRST", "M")
-    monkeypatch.setattr(judging, "SECOND", "m")
+    monkeypatch.setattr(logprobs, "FIRST", "M")
+    monkeypatch.setattr(logprobs, "SECOND", "m")
     (tmp_path / "b").mkdir()
-    assert abs(preferences(judge_server, pairs, tmp_path / "b") - theirs).max() > 0.1
+    assert abs(preferences(judge_server, pairs) - theirs).max() > 0.1
 
 
 STUDY = """\
@@ -193,7 +193,7 @@ def succeeded(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def verdicts_in(folder: Path) -> int:
+def preferences_in(folder: Path) -> int:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{folder}/judge/verdicts.sqlite?mode=ro", uri=True)) as database:
             return database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
@@ -202,7 +202,7 @@ def verdicts_in(folder: Path) -> int:
 
 
 def test_a_study_killed_at_half_of_its_judging(judge_server, make_model, real_data, tmp_path):
-    """Two checkpoints, tuned, against one reference; -9 at half of the verdicts; the same win rates as undisturbed."""
+    """Two checkpoints, tuned, against one reference; -9 at half of the preferences; the same win rates as undisturbed."""
     study = write_study(tmp_path, make_model("llama", seed=0), make_model("llama", seed=1), STUDY)
     swept = overtrain("sweep", study, "--runs", tmp_path / "a", OVERTRAIN_DATA=str(real_data))
     succeeded(swept)
@@ -213,17 +213,17 @@ def test_a_study_killed_at_half_of_its_judging(judge_server, make_model, real_da
     assert "7 cells scored; 560 of 560 questions asked now, 0 items missing" in out
 
     killed = overtrain("judge", tmp_path / "b" / "judged", *server, "--concurrency", "2")
-    while verdicts_in(tmp_path / "b" / "judged") < 280:
+    while preferences_in(tmp_path / "b" / "judged") < 280:
         assert killed.poll() is None, killed.stderr.read()
     killed.kill()
     killed.communicate()
     assert not (tmp_path / "b" / "judged" / "judge" / "scores.json").exists()
-    kept = verdicts_in(tmp_path / "b" / "judged")
+    kept = preferences_in(tmp_path / "b" / "judged")
     assert 280 <= kept < 560
     finished = overtrain("judge", tmp_path / "b" / "judged", *server)
     out = succeeded(finished)
     asked = int(re.search(r"(\d+) of 560 questions asked now", out)[1])
-    assert 0 < asked <= 560 - kept  # fewer where two cells gave the same answer: one verdict serves both
+    assert 0 < asked <= 560 - kept  # fewer where two cells gave the same answer: one preference serves both
 
     one, other = (load_runs(tmp_path / name / "judged") for name in "ab")
     assert one["metric"].eq("win_rate").sum() == 8

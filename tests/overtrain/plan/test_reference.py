@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from model_wrappers.errors import ConfigError
 from overtrain.plan.expand import expand
-from overtrain.plan.reference import groups
-from overtrain.study.load import load_study
+from overtrain.plan.load import load_study
+from overtrain.results.groups import groups
+from overtrain.results.planned import study_record
 from overtrain_tasks.alpaca_eval import TASK
 
 STUDY = """\
@@ -34,35 +37,26 @@ def write(tmp_path):
     return write
 
 
-def manifest_of(study):
-    """What ``study.json`` would say; the number of a cell stands for its identity."""
-    from overtrain.plan.reference import generates
-
-    entries = []
-    for number, cell in enumerate(expand(study)):
-        point = cell.base or cell.point
-        entry = {"cell_id": f"{number:02d}" + "a" * 62, "label": cell.label, "checkpoint": cell.checkpoint}
-        entry |= {"family": point.family, "run": point.run, "tokens": cell.point.tokens, "variant": cell.variant}
-        entry |= {"seed": cell.seed, "fields": cell.columns()}
-        entry |= {"answers": True} if generates(cell) else {}
-        entry |= {} if cell.curve else {"reference_only": True}
-        entries.append(entry)
-    return {"study": study.describe(), "cells": entries}
+def record_of(study):
+    """The record of a study; the number of a cell stands for its identity."""
+    record = study_record(study, expand(study))
+    cells = (dataclasses.replace(c, cell_id=f"{n:02d}" + "a" * 62) for n, c in enumerate(record.cells))
+    return dataclasses.replace(record, cells=tuple(cells))
 
 
 def chosen(study, override=None):
     return [
-        (g.variant, g.reference["tokens"], g.reference["fields"].get("learning_rate"), g.reference["seed"], g.default)
-        for g in groups(manifest_of(study), override)
+        (g.variant, g.reference.tokens, g.reference.fields.get("learning_rate"), g.reference.seed, g.default)
+        for g in groups(record_of(study), override)
     ]
 
 
 def test_the_default_is_the_lower_middle_rate_at_the_last_checkpoint_and_the_first_seed(write):
     study = load_study(write(STUDY))
     assert chosen(study) == [("sft", 3000, 2e-5, 5, True)]
-    (group,) = groups(manifest_of(study))
+    (group,) = groups(record_of(study))
     assert len(group.cells) == 3 * 4 * 2 - 1
-    assert all(cell["variant"] == "sft" for cell in group.cells)
+    assert all(cell.variant == "sft" for cell in group.cells)
     assert group.reference not in group.cells
 
 
@@ -88,10 +82,10 @@ def test_a_seed_of_its_own_is_one_more_cell_with_the_answers_alone(write):
     assert (extra.tasks, extra.curve, extra.seed, extra.point.tokens) == ((TASK,), False, 7, 1000)
     assert (extra.modifications[0].seed, extra.modifications[0].learning_rate) == (7, 1e-5)
     assert chosen(study) == [("sft", 1000, 1e-5, 7, False)]
-    (group,) = groups(manifest_of(study))
+    (group,) = groups(record_of(study))
     assert len(group.cells) == 3 * 4 * 2  # none is left out
-    (other,) = groups(manifest_of(study), "org/model-1b@b sft*learning_rate=1e-05*seed=2")
-    assert (other.reference["seed"], other.default) == (2, False)
+    (other,) = groups(record_of(study), "org/model-1b@b sft*learning_rate=1e-05*seed=2")
+    assert (other.reference.seed, other.default) == (2, False)
     assert len(other.cells) == 3 * 4 * 2 - 1  # and the cell of its own is on no curve, so it is not judged either
 
 
@@ -104,8 +98,8 @@ def test_every_variant_family_and_data_set_has_its_own(write):
         "  - {repo: org/other-1b, family: two, revisions: [{revision: a, tokens: 500}]}\nmodifications:",
     )
     study = load_study(write(two))
-    found = groups(manifest_of(study))
-    names = [(g.family, g.variant, g.reference["fields"]["data"], g.reference["tokens"]) for g in found]
+    found = groups(record_of(study))
+    names = [(g.family, g.variant, g.reference.fields["data"], g.reference.tokens) for g in found]
     assert names == [
         ("one", "sft", "alpaca", 3000),
         ("one", "sft", "tulu", 3000),
@@ -114,18 +108,18 @@ def test_every_variant_family_and_data_set_has_its_own(write):
         ("two", "sft", "tulu", 500),
         ("two", "lora", "tulu", 500),
     ]
-    assert all(cell["fields"]["data"] == g.reference["fields"]["data"] for g in found for cell in g.cells)
+    assert all(cell.fields["data"] == g.reference.fields["data"] for g in found for cell in g.cells)
     named = load_study(write(f"{two}reference: {{variant: lora, learning_rate: 2e-4}}\n"))
-    given = {(g.family, g.variant): g.default for g in groups(manifest_of(named))}
+    given = {(g.family, g.variant): g.default for g in groups(record_of(named))}
     assert given == {("one", "sft"): True, ("one", "lora"): False, ("two", "sft"): True, ("two", "lora"): False}
 
 
 def test_a_cell_of_the_command_line_replaces_the_reference_of_its_group(write):
     study = load_study(write(STUDY))
-    manifest = manifest_of(study)
-    wanted = [e for e in manifest["cells"] if e.get("answers")][3]
-    for name in (wanted["cell_id"], wanted["cell_id"][:8], wanted["label"]):
-        (group,) = groups(manifest, name)
+    record = record_of(study)
+    wanted = [cell for cell in record.cells if cell.answers][3]
+    for name in (wanted.cell_id, wanted.cell_id[:8], wanted.label):
+        (group,) = groups(record, name)
         assert group.reference is wanted
         assert not group.default
         assert wanted not in group.cells
@@ -135,21 +129,21 @@ def test_a_cell_of_the_command_line_replaces_the_reference_of_its_group(write):
     ("name", "message"),
     [
         (
-            "org/model-1b@a sft learning_rate=1e-05 data=alpaka seed=5",
+            "org/model-1b@a sft learning_rate=1e-05 sed=5",
             "no cell; did you mean 'org/model-1b@a sft learning_rate=1e-05",
         ),
         ("noise", "no cell"),
-        ("seed=5", "12 cells ('org/model-1b@a sft learning_rate=4e-05 data=alpaca seed=5'"),
+        ("seed=5", "12 cells ('org/model-1b@a sft learning_rate=4e-05 seed=5'"),
     ],
 )
 def test_a_name_of_no_cell_or_of_several_is_refused(write, name, message):
     with pytest.raises(ConfigError, match="reference=") as caught:
-        groups(manifest_of(load_study(write(STUDY))), name)
+        groups(record_of(load_study(write(STUDY))), name)
     assert message in str(caught.value)
 
 
 def test_a_study_without_answers_has_no_groups(write):
-    assert groups(manifest_of(load_study(write(STUDY.replace(", overtrain_alpaca_eval", ""))))) == []
+    assert groups(record_of(load_study(write(STUDY.replace(", overtrain_alpaca_eval", ""))))) == []
 
 
 def test_a_checkpoint_that_was_tuned_elsewhere_has_the_seeds_that_it_has(write):
@@ -175,7 +169,7 @@ def test_a_checkpoint_that_was_tuned_elsewhere_has_the_seeds_that_it_has(write):
         ("judge: {url: localhost}", "judge.url='localhost': must be an address such as http://127.0.0.1:8000/v1"),
         ("judge: {url: 'http://a:b@host/v1'}", "without a password"),
         ("judge: {orders: three}", "judge.orders='three': must be one of both, one"),
-        ("judge: {max_missing: 1.5}", "judge.max_missing=1.5: is a share"),
+        ("judge: {max_missing: 1.5}", "judge.max_missing=1.5: must be a share from 0 to 1"),
         ("judge: {concurrency: 0}", "judge.concurrency=0: must be greater than 0"),
         ("select: alpaca", "select='alpaca': must be alpaca_eval, paper, or a mapping"),
         ("select: {task: overtrain_alpaca_eval, metric: win_rate}", "give select: alpaca_eval (cross-fitted)"),
@@ -210,12 +204,13 @@ def test_answers_alone_leave_base_cells_without_a_task(write):
 
 def test_what_a_study_says_of_itself(write):
     text = "reference: {seed: 7}\njudge: {url: 'http://127.0.0.1:8000/v1', model: m, max_missing: 0}\nselect: alpaca_eval\n"
-    about = load_study(write(f"{STUDY}{text}")).describe()
-    assert about["reference"] == {"checkpoint": None, "learning_rate": None, "seed": 7, "variant": None}
-    judge = {"url": "http://127.0.0.1:8000/v1", "model": "m", "orders": "both", "max_missing": 0.0, "concurrency": 64}
-    assert about["judge"] == judge
-    assert about["select"] == {"task": TASK, "metric": "win_rate", "how": "cross_fit"}
-    plain = load_study(write(STUDY)).describe()
-    assert (plain["reference"], plain["judge"]) == (None, None)
-    assert plain["select"] == {"task": "training", "metric": "validation_loss"}
+    study = load_study(write(f"{STUDY}{text}"))
+    about = study_record(study, expand(study))
+    assert (about.reference.seed, about.reference.checkpoint) == (7, None)
+    assert (about.judge.url, about.judge.model, about.judge.orders) == ("http://127.0.0.1:8000/v1", "m", "both")
+    assert about.judge.max_missing == 0.0
+    assert (about.select.task, about.select.metric, about.select.how) == (TASK, "win_rate", "cross_fit")
+    plain = study_record(load_study(write(STUDY)), [])
+    assert (plain.reference, plain.judge) == (None, None)
+    assert (plain.select.task, plain.select.metric) == ("training", "validation_loss")
     assert load_study(write(f"{STUDY}select: paper\n")).select.how == "reported"

@@ -113,6 +113,19 @@ def primary():
 
 
 @pytest.fixture(scope="session")
+def make_record():
+    """Return a function that makes a study's record from what its file says."""
+    return study_record
+
+
+def study_record(**about):
+    from overtrain.common.typed_json import from_json
+    from overtrain.results.record import StudyRecord
+
+    return from_json(StudyRecord, {"name": "synthetic", **about})
+
+
+@pytest.fixture(scope="session")
 def make_run():
     """Return a function that writes frames as a run folder, in the store's own format."""
     return write_run
@@ -167,6 +180,15 @@ def _files(rows, scores, entry, repo):
         "pretty_env_info": "secret host",
     }
     results["config"]["overtrain"] = {"checkpoint": checkpoint, "modifications": [], "dtype": "float32"}
+    if "data" in entry["fields"]:
+        source = f"/disk/private/{entry['fields']['data']}.jsonl"
+        about = {
+            "modification": entry["modification"],
+            **entry["fields"],
+            "data": source,
+            "training_data": {"source": source},
+        }
+        results["config"]["overtrain"]["modifications"] = [about]
     return {
         "results.json": json.dumps(results).encode(),
         "metrics.json": json.dumps(metrics, default=float).encode(),

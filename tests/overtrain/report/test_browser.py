@@ -47,11 +47,11 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def site(make_study, tmp_path_factory):
+def site(make_study, make_record, tmp_path_factory):
     """A hostile study's report and the probe, served on the loopback; every request is noted."""
     root = tmp_path_factory.mktemp("site")
     frame, documents = make_study("u", name=HOSTILE, tuning=HOSTILE, families=(HOSTILE,))
-    build(frame, documents, root / "report", study={"name": HOSTILE, "description": HOSTILE}, published=True)
+    build(frame, documents, root / "report", study=make_record(name=HOSTILE, description=HOSTILE), published=True)
     for width in (1200, 390):
         (root / f"probe-{width}.html").write_text(_PROBE.format(width=width))
     asked: list[str] = []

@@ -69,11 +69,11 @@ def _svg_only(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def built(make_study, primary, tmp_path_factory):
+def built(make_record, make_study, primary, tmp_path_factory):
     """The U-shaped study: its page, its frames, its folder."""
     frame, documents = make_study("u")
     out = tmp_path_factory.mktemp("report")
-    path = build(frame, documents, out, study={"name": "u-study", "primary": primary}, published=True)
+    path = build(frame, documents, out, study=make_record(name="u-study", primary=primary), published=True)
     return Page(path.read_text("utf-8")), frame, documents, out
 
 
@@ -191,9 +191,11 @@ def test_every_cell_is_listed(built):
     assert len(pd.read_csv(out / "tables" / "cells.csv")) == frame["cell_id"].nunique()
 
 
-def test_a_flat_study_says_that_it_shows_no_turn(make_study, primary, tmp_path):
+def test_a_flat_study_says_that_it_shows_no_turn(make_record, make_study, primary, tmp_path):
     frame, documents = make_study("flat")
-    page = Page(build(frame, documents, tmp_path, study={"primary": primary, "plateau_margin": 0.2}).read_text("utf-8"))
+    page = Page(
+        build(frame, documents, tmp_path, study=make_record(primary=primary, plateau_margin=0.2)).read_text("utf-8")
+    )
     assert (
         "Plateau: nats per token on text after tuning at the tuned learning rate differs by less than the margin"
         in page.words
@@ -202,9 +204,9 @@ def test_a_flat_study_says_that_it_shows_no_turn(make_study, primary, tmp_path):
     assert "does not show the paper's effect" in page.words
 
 
-def test_a_primary_comparison_at_one_rate_is_not_the_tuned_one(make_study, primary, tmp_path):
+def test_a_primary_comparison_at_one_rate_is_not_the_tuned_one(make_record, make_study, primary, tmp_path):
     frame, documents = make_study("u", gammas=(), tasks=())
-    build(frame, documents, tmp_path, study={"primary": primary | {"at": 1e-3}})
+    build(frame, documents, tmp_path, study=make_record(primary=primary | {"at": 1e-3}))
     table = pd.read_parquet(tmp_path / "tables" / "comparisons.parquet")
     assert table.loc[table["primary"], "line"].tolist() == ["tuning, learning rate 0.001"]
     assert set(table["line"]) == {f"tuning, learning rate {rate}" for rate in ("1e-4", "3e-4", "0.001")}
@@ -219,7 +221,7 @@ def test_where_nothing_grows_it_says_so(make_study, tmp_path):
     assert not sections(page) & {"tuned", "optima", "distance", "finetune", "transitions", "published"}
 
 
-def test_missing_cells_are_gaps_and_are_named(make_study, lose_cells, primary, tmp_path):
+def test_missing_cells_are_gaps_and_are_named(make_record, make_study, lose_cells, primary, tmp_path):
     frame, documents = make_study("u")
     failed = (frame["gamma"] == 0.1) & (frame["tokens"] == 4_000_000)
     frame, documents = lose_cells(frame, documents, failed, "failed")
@@ -227,7 +229,7 @@ def test_missing_cells_are_gaps_and_are_named(make_study, lose_cells, primary, t
     frame, documents = lose_cells(frame, documents, one, "missing")
     last = (frame["variant"] == "tuning") & (frame["tokens"] == 16_000_000)
     frame, documents = lose_cells(frame, documents, last, "cancelled")
-    page = Page(build(frame, documents, tmp_path, study={"primary": primary}).read_text("utf-8"))
+    page = Page(build(frame, documents, tmp_path, study=make_record(primary=primary)).read_text("utf-8"))
     curves = pd.read_parquet(tmp_path / "tables" / "curves.parquet")
     text = curves[(curves["endpoint"] == "text") & (curves["quantity"] == "value")].set_index(["line", "budget"])
     assert text.loc[("noise, gamma 0.1", 4_000_000), "gap"]
@@ -246,14 +248,14 @@ def test_missing_cells_are_gaps_and_are_named(make_study, lose_cells, primary, t
     assert {r["text: nll_per_token"] for r in page.table("Every cell") if r["status"] == "failed"} == {"missing"}
 
 
-def test_names_are_inert(make_study, tmp_path):
+def test_names_are_inert(make_record, make_study, tmp_path):
     frame, documents = make_study(
         "u", name=HOSTILE, tuning=HOSTILE_VARIANT, families=("../fam</title>&\"'",), tasks=("al<b>pha", "be/ta")
     )
     named = {"task": "text", "metric": "nll_per_token", "variant": HOSTILE_VARIANT, "compare": [4_000_000, 16_000_000]}
     out = tmp_path / "deep" / "report"
     text = build(
-        frame, documents, out, study={"name": HOSTILE, "description": "{{ 7 * 7 }}", "primary": named}
+        frame, documents, out, study=make_record(name=HOSTILE, description="{{ 7 * 7 }}", primary=named)
     ).read_text("utf-8")
     page = Page(text)
     assert not {tag for tag, _ in page.tags} & {"script", "b", "object", "iframe"}
@@ -268,10 +270,10 @@ def test_names_are_inert(make_study, tmp_path):
         assert re.fullmatch(r"[A-Za-z0-9._-]+", svg.name)
 
 
-def test_equal_frames_give_equal_files_and_stale_ones_go(make_study, primary, tmp_path, monkeypatch):
+def test_equal_frames_give_equal_files_and_stale_ones_go(make_record, make_study, primary, tmp_path, monkeypatch):
     monkeypatch.undo()
     frame, documents = make_study("u", gammas=(), tasks=())
-    study = {"primary": primary}
+    study = make_record(primary=primary)
     first = build(frame, documents, tmp_path, study=study)
     before = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.*") if p.suffix != ".parquet"}
     (tmp_path / "figures" / "mine.svg").write_text("kept")
@@ -344,7 +346,7 @@ def test_the_papers_statements(make_study, built, tmp_path):
     assert page.words.count("not measured here") == 2  # AlpacaEval, and the 7B models
 
 
-def test_report_reads_a_run_folder(make_study, lose_cells, make_run, primary, tmp_path):
+def test_report_reads_a_run_folder(make_record, make_study, lose_cells, make_run, primary, tmp_path):
     frame, documents = make_study("u", gammas=(0.3,), tasks=("alpha",))
     frame, documents = lose_cells(frame, documents, frame["tokens"] == 16_000_000, "failed")
     root = make_run(tmp_path / "runs" / "u", frame, documents, study={"primary": primary})
@@ -353,6 +355,6 @@ def test_report_reads_a_run_folder(make_study, lose_cells, make_run, primary, tm
     page = Page(path.read_text("utf-8"))
     assert "cells were evaluated with lm-eval 0.4.13, transformers 5.0" in page.words
     assert f"{(frame['tokens'] == 16_000_000).groupby(frame['cell_id']).first().sum()} failed" in page.words
-    direct = build(frame, documents, tmp_path / "direct", study={"name": "synthetic", "primary": primary})
+    direct = build(frame, documents, tmp_path / "direct", study=make_record(primary=primary))
     a, b = (pd.read_parquet(p.parent / "tables" / "curves.parquet") for p in (path, direct))
     pd.testing.assert_frame_equal(a, b)

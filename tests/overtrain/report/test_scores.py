@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from overtrain.report.endpoints import endpoints, main_endpoints
-from overtrain.report.scores import Scores
-from overtrain.report.view import Line, grids, lines
+from model_wrappers.modifications.registry import registry
+from overtrain.report.curves import curves, tuned_curves
+from overtrain.report.measures import main_measures, measures
+from overtrain.report.scores import StudyScores
+from overtrain.results.record import StudyRecord
 
 
 def hand_made(*, with_missing: bool = False):
@@ -40,20 +42,22 @@ def hand_made(*, with_missing: bool = False):
 
 def test_groups_of_tasks_are_not_benchmarks():
     frame, documents = hand_made()
-    scores = Scores(frame, documents)
-    found = endpoints(frame, scores.scored)
+    scores = StudyScores(frame, documents)
+    found = measures(frame, scores.scored)
     assert [(e.name, e.metric, e.tasks) for e in found] == [
         ("average of 2 benchmarks", "acc", ("a", "b")), ("a", "acc", ("a",)), ("b", "acc", ("b",)),
     ]  # fmt: skip
-    assert [e.name for e in main_endpoints(found)] == ["average of 2 benchmarks"]
+    assert [e.name for e in main_measures(found)] == ["average of 2 benchmarks"]
 
 
 def test_an_average_weighs_tasks_equally_and_is_oriented():
     frame, documents = hand_made()
-    scores = Scores(frame, documents)
-    average = endpoints(frame, scores.scored)[0]
-    base, noise = lines(frame)
-    assert (base, noise) == (Line("f", "base", "base"), Line("f", "n", "noise", "gamma", 0.1))
+    scores = StudyScores(frame, documents)
+    average = measures(frame, scores.scored)[0]
+    base, noise = curves(frame, StudyRecord(name="s"))
+    assert (base.category, base.variant, base.axis) == ("base", "base", None)
+    assert (noise.category, noise.variant, noise.strength) == ("noise", "n", 0.1)
+    assert noise.axis.field == registry()["gaussian"].axes[0].field
     long = scores.long(noise, average)
     cells = long.assign(t=long["y"] * long["weight"]).groupby(["budget", "seed"])[["t", "weight"]].sum()
     assert np.allclose(cells["t"] / cells["weight"], -(0.5 + 0.75) / 2)
@@ -65,30 +69,31 @@ def test_an_average_weighs_tasks_equally_and_is_oriented():
 
 def test_a_failed_cell_stays_a_missing_row():
     frame, documents = hand_made(with_missing=True)
-    scores = Scores(frame, documents)
-    average, single, _ = endpoints(frame, scores.scored)
-    noise = lines(frame)[1]
-    for endpoint in (average, single):
-        long = scores.long(noise, endpoint)
+    scores = StudyScores(frame, documents)
+    average, single, _ = measures(frame, scores.scored)
+    noise = curves(frame, StudyRecord(name="s"))[1]
+    for measure in (average, single):
+        long = scores.long(noise, measure)
         lost = long[(long["budget"] == 200) & (long["seed"] == 1)]
         assert len(lost) == 1
         assert lost["y"].isna().all()
-        assert long["y"].notna().sum() == 3 * (6 if endpoint is average else 2)
+        assert long["y"].notna().sum() == 3 * (6 if measure is average else 2)
 
 
-def test_a_field_that_varies_beside_the_axis_makes_lines_of_its_own(make_study):
+def test_a_field_that_varies_beside_the_axis_makes_curves_of_its_own(make_study):
     frame, _ = make_study("u", gammas=(), tasks=(), documents=2)
     other = frame[frame["variant"] == "tuning"].assign(lora_rank=8.0)
     both = pd.concat([frame.assign(lora_rank=np.where(frame["variant"] == "tuning", 4.0, np.nan)), other])
-    found = grids(lines(both))
-    assert [line.settings for line, _ in found] == [(("lora_rank", "4.0"),), (("lora_rank", "8.0"),)]
-    assert [len(members) for _, members in found] == [3, 3]
-    assert found[0][0].label == "tuning, lora rank 4.0, tuned learning rate"
+    fixed = curves(both, StudyRecord(name="s"))
+    found = tuned_curves(fixed)
+    assert [curve.settings for curve in found] == [(("lora_rank", "4.0"),), (("lora_rank", "8.0"),)]
+    assert [sum(c.settings == tuned.settings and not c.base for c in fixed) for tuned in found] == [3, 3]
+    assert found[0].label == "tuning, lora rank 4.0, tuned learning rate"
 
 
 def test_cells_of_documents_that_the_frame_does_not_know_are_ignored():
     frame, documents = hand_made()
     strange = documents.assign(cell_id="elsewhere", value=99.0)
-    scores = Scores(frame, pd.concat([documents, strange]).astype({"cell_id": "category"}))
-    average = endpoints(frame, scores.scored)[0]
-    assert scores.long(lines(frame)[0], average)["y"].abs().max() <= 1.5
+    scores = StudyScores(frame, pd.concat([documents, strange]).astype({"cell_id": "category"}))
+    average = measures(frame, scores.scored)[0]
+    assert scores.long(curves(frame, StudyRecord(name="s"))[0], average)["y"].abs().max() <= 1.5

@@ -14,9 +14,10 @@ from overtrain.analysis.compare import compare
 from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
 from overtrain.report.build import report
-from overtrain.report.figures import benchmarks
 from overtrain.report.page import render
-from overtrain.results.frame import load_documents, load_runs, load_study
+from overtrain.report.sections import all_sections
+from overtrain.report.sections.benchmarks import Benchmarks
+from overtrain.results.frame import load_documents, load_judged, load_runs, load_study
 
 BUDGETS = (1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
 LEVEL = {1_000_000: 30.0, 2_000_000: 40.0, 4_000_000: 60.0, 8_000_000: 50.0, 16_000_000: 45.0}
@@ -53,12 +54,12 @@ def root(tmp_path_factory, make_study, make_run):
 
 
 def assembled(root):
-    return assemble(load_runs(root), load_documents(root), load_study(root))
+    return assemble(load_runs(root), load_documents(root), load_study(root), judged=load_judged(root))
 
 
 def page_of(made):
     """The page without its figures, which take most of the time."""
-    return render(made, [], [], with_published=False)
+    return render(made, all_sections(), {})
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +85,14 @@ def test_win_rates_are_rows_and_documents_of_the_study(root):
     assert set(means.index) == set(values.index)
     assert means.to_dict() == pytest.approx(values.to_dict())
     assert not frame.duplicated(["cell_id", "task", "metric"]).any()
-    assert load_study(root)["judged"]["judge"]["model"] == "judge-70b"
+    assert load_judged(root).judge.model == "judge-70b"
 
 
 def test_a_folder_that_was_not_judged_has_no_column_for_it(tmp_path, make_study, make_run):
     frame, documents = make_study("u", seeds=1, budgets=BUDGETS[:2])
     make_run(tmp_path / "s", frame, documents)
     assert {"reference", "reference_only"}.isdisjoint(load_runs(tmp_path / "s").columns)
-    assert "judged" not in load_study(tmp_path / "s")
+    assert load_judged(tmp_path / "s") is None
 
 
 def test_cells_that_are_gone_are_passed_over_and_those_not_judged_have_no_value(tmp_path, make_study, make_run):
@@ -198,7 +199,7 @@ def test_a_reference_of_its_own_seed_is_on_no_curve_and_nothing_is_left_out(tmp_
 
 
 def test_the_figure_and_the_table_name_the_reference(made, root, tmp_path):
-    (drawing,) = [d for d in benchmarks.draw(made) if d.name.endswith("-primary")]
+    (drawing,) = [d for d in Benchmarks().figures(made) if d.name.endswith("-primary")]
     titles = [axis.get_title() for axis in drawing.figure.axes]
     assert titles == [TASK, "alpha"]
     panel = drawing.figure.axes[0]
@@ -282,7 +283,7 @@ def test_selection_on_what_is_reported_says_biased_wherever_it_is_reported(tmp_p
         .endswith("Biased: selected on what is reported.")
     )
     assert set(curve(made, "tuning, learning rate 0.001").index) == set(BUDGETS)  # not tuned, not biased
-    (drawing,) = benchmarks.draw(made)  # without an accuracy, beside the text
+    (drawing,) = Benchmarks().figures(made)  # without an accuracy, beside the text
     assert drawing.figure.axes[0].get_title() == name
     assert "biased" in drawing.caption
     page = page_of(made)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from overtrain_tiny import CELLS, TEXTS, write_study
+from study_records import cell_record, write_cells
 
 from model_wrappers.errors import StoreError
 from model_wrappers.identity import digest
@@ -96,10 +97,11 @@ def test_the_analysis_takes_both_frames(study):
 
 def test_what_the_study_said_of_itself(study):
     about = load_study(study)
-    assert about["name"] == "tiny"
-    assert about["budgets"] == [1000, 2000]
-    assert about["select"] == {"task": "training", "metric": "validation_loss"}
-    assert about["primary"] is None
+    assert about.name == "tiny"
+    assert about.budgets == (1000, 2000)
+    assert (about.select.task, about.select.metric) == ("training", "validation_loss")
+    assert about.primary is None
+    assert [(variant.name, variant.category) for variant in about.variants] == [("noise", "noise"), ("sft", "finetune")]
 
 
 def test_a_folder_without_a_study_says_which_studies_are_near(study, tmp_path):
@@ -135,7 +137,7 @@ def test_metric_rows_keep_filters_groups_and_missing_errors():
 
 def test_training_rows_of_two_steps_do_not_overwrite_each_other():
     rows = training_rows([{"distance": 1.0, "validation_loss": 2.0, "validation_loss_stderr": 0.5}, {"distance": 3.0}])
-    found = {row["metric"]: (row["value"], row["stderr"]) for row in rows}
+    found = {row.metric: (row.value, row.stderr) for row in rows}
     assert found == {"distance": (1.0, None), "validation_loss": (2.0, 0.5), "distance_2": (3.0, None)}
 
 
@@ -164,19 +166,14 @@ def test_many_cells_are_recognised_and_loaded_quickly(tmp_path):
     store.prepare()
     rows = [{"task": f"t{t}", "metric": m, "value": 0.5, "stderr": 0.1, "n_documents": 500, "higher_is_better": True}
             for t in range(10) for m in ("acc", "acc_norm", "bits_per_byte", "primary")]  # fmt: skip
-    entries = []
+    cells = []
     for number in range(200):
         identity = {"weights": str(number)}
-        cell = digest(identity)
         files = dict.fromkeys(FILES, b"x" * 50_000)
         files |= {"spec.json": json.dumps({"identity": identity}).encode(), "metrics.json": json.dumps(rows).encode()}
-        store.write(cell, files, "done", started=0)
-        entries.append(
-            {"key": str(number), "cell_id": cell, "weights_id": "w", "problem": None, "label": str(number), "checkpoint": "c",
-             "family": "f", "run": "r", "tokens": number, "checkpoint_learning_rate": None, "variant": "base",
-             "modification": "base", "seed": None, "fields": {}}
-        )  # fmt: skip
-    (tmp_path / "study.json").write_text(json.dumps({"study": {"name": "big"}, "cells": entries, "same": []}))
+        store.write(digest(identity), files, "done", started=0)
+        cells.append(cell_record(str(number), cell_id=digest(identity), weights_id="w", tokens=number))
+    write_cells(tmp_path, cells)
     started = time.perf_counter()
     frame = load_runs(tmp_path)
     assert time.perf_counter() - started < 1.0

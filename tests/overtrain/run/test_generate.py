@@ -7,11 +7,14 @@ import json
 import pytest
 from overtrain_tiny import STUDY, write_study
 
+from model_wrappers.compat import logged_text
 from model_wrappers.errors import ConfigError
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.results.store import Store
 from overtrain.run.sweep import run
-from overtrain.study.load import load_study
+
+pytestmark = pytest.mark.spine
 
 TASK = "overtrain_alpaca_eval"
 ROWS = [{"instruction": f"Question {i}?", "output": "x", "generator": "x", "dataset": "koala"} for i in range(5)]
@@ -85,7 +88,6 @@ def test_a_sweep_keeps_the_answers_and_not_the_other_texts(study, tmp_path):
         kept += 1
         samples = [json.loads(line) for line in store.read(entry["cell_id"], f"samples_{TASK}.jsonl").splitlines()]
         assert [s["doc"]["instruction"] for s in samples] == [r["instruction"] for r in ROWS]
-        assert all(isinstance(s["filtered_resps"][0], str) for s in samples)
         results = json.loads(store.read(entry["cell_id"], "results.json"))
         generation = results["config"]["overtrain"]["generation"]
         assert generation["backend"] == "hf"
@@ -94,9 +96,7 @@ def test_a_sweep_keeps_the_answers_and_not_the_other_texts(study, tmp_path):
         metrics = {
             (r["task"], r["metric"]): r["value"] for r in json.loads(store.read(entry["cell_id"], "metrics.json"))
         }
-        assert metrics[TASK, "length"] == pytest.approx(
-            sum(len(s["filtered_resps"][0]) for s in samples) / len(samples)
-        )
+        assert metrics[TASK, "length"] == pytest.approx(sum(len(logged_text(s)) for s in samples) / len(samples))
         assert (TASK, "empty") in metrics
     assert kept == 2
 

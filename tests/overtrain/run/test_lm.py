@@ -10,11 +10,13 @@ from overtrain_tiny import write_study
 from safetensors.torch import load_file
 
 from model_wrappers.modifications.gaussian import Gaussian
-from model_wrappers.scoring import engine
+from model_wrappers.scoring import engine, proofs
 from overtrain.plan import tasks
 from overtrain.results.store import Store
 from overtrain.run.lm import CellLM, HeldWeights
 from overtrain.run.sweep import run
+
+pytestmark = pytest.mark.spine
 
 COPIES = [(gamma, seed) for gamma in (0.1, 1.0) for seed in (0, 1)]
 STUDY = """\
@@ -122,8 +124,8 @@ def test_a_study_plans_once_and_compares_once(make_model, tmp_path, monkeypatch)
         (tmp_path / "data" / name / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     monkeypatch.setenv("OVERTRAIN_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(engine, "_plans", type(engine._plans)())
-    monkeypatch.setattr(engine, "_compared", {})
-    done = {"encode": 0, "_difference": 0, "score": 0, "_build_once": 0}
+    monkeypatch.setattr(proofs, "_known", {})
+    done = {"encode": 0, "compare": 0, "score": 0, "_build_once": 0}
 
     def counted(where, name):
         real = getattr(where, name)
@@ -136,13 +138,18 @@ def test_a_study_plans_once_and_compares_once(make_model, tmp_path, monkeypatch)
 
     counted(engine, "encode")
     counted(engine, "score")
-    counted(engine.PrefixScorer, "_difference")
+    counted(engine, "compare")
     counted(tasks, "_build_once")
     study = write_study(tmp_path, make_model("olmo", seed=0), make_model("olmo", seed=1), STUDY)
     summary = run(study, tmp_path / "runs")
     cells = 2 * (1 + len(COPIES))
     assert (summary.done, summary.failed) == (cells, [])
-    assert done == {"encode": 1, "_difference": 1, "score": cells + 1, "_build_once": len(rows)}
+    assert done == {
+        "encode": 2,  # of the requests, and of those that the comparison makes up
+        "compare": 1,
+        "score": cells,
+        "_build_once": len(rows),
+    }
     store = Store(tmp_path / "runs" / "tiny")
     values = [
         [

@@ -8,9 +8,8 @@ import pytest
 from judged_folder import TASK, write_judged
 from overtrain_tiny import CELLS, STUDY, write_study
 
-from overtrain.plan.reference import groups
-from overtrain.results.frame import load_documents, load_runs
-from overtrain.results.manifest import read_manifest
+from overtrain.results.frame import load_documents, load_runs, load_study
+from overtrain.results.groups import groups
 from overtrain.run.sweep import run
 
 
@@ -41,8 +40,8 @@ def test_untuned_cells_answer_nothing_and_the_reference_only_answers(study):
         ("sft", False): {"overtrain_text", "training", TASK},
         ("sft", True): {"training", TASK},
     }
-    (group,) = groups(read_manifest(runs / "tiny"))
-    assert (group.reference["seed"], group.reference["tokens"], len(group.cells)) == (7, 2000, 4)
+    (group,) = groups(load_study(runs / "tiny"))
+    assert (group.reference.seed, group.reference.tokens, len(group.cells)) == (7, 2000, 4)
 
 
 def test_the_plan_of_every_set_of_tasks_is_recalled(study, monkeypatch):

@@ -14,14 +14,16 @@ from overtrain_tiny import CELLS, write_study
 
 from model_wrappers.cache import WeightsCache
 from model_wrappers.errors import CheckpointError, ConfigError, StoreError
+from overtrain.plan.load import load_study
 from overtrain.results.frame import load_documents, load_runs
-from overtrain.results.manifest import read_manifest
 from overtrain.results.store import Store
+from overtrain.results.study_file import read_study
 from overtrain.run import cell as work
 from overtrain.run import evaluate
 from overtrain.run.status import status, status_table
 from overtrain.run.sweep import run
-from overtrain.study.load import load_study
+
+pytestmark = pytest.mark.spine
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def finished(make_model, tmp_path_factory):
     return path, folder / "runs"
 
 
-def ids(runs, *, only=lambda entry: True):
-    return {e["cell_id"] for e in read_manifest(runs / "tiny")["cells"] if only(e)}
+def ids(runs, *, only=lambda cell: True):
+    return {cell.cell_id for cell in read_study(runs / "tiny").cells if only(cell)}
 
 
 def times(runs):
@@ -122,7 +124,7 @@ def test_cells_equal_what_lm_eval_says_of_the_same_models(finished, make_model):
 def test_the_files_of_a_cell(finished):
     _, runs = finished
     store = Store(runs / "tiny")
-    (cell, *_) = ids(runs, only=lambda e: e["variant"] == "sft" and e["seed"] == 1)
+    (cell, *_) = ids(runs, only=lambda cell: cell.variant == "sft" and cell.seed == 1)
     results = json.loads(store.read(cell, "results.json"))
     assert {
         "results",
@@ -183,10 +185,11 @@ def test_a_changed_study_adds_cells_and_keeps_the_rest(study, runs):
 
 def test_results_of_other_weights_are_refused_and_evaluated_again(study, runs, models, make_model):
     run(study, runs, only=["base"])
-    old = ids(runs, only=lambda e: e["variant"] == "base" and e["tokens"] == 2000)
+    old = ids(runs, only=lambda cell: cell.variant == "base" and cell.tokens == 2000)
     shutil.copy(make_model("olmo", seed=2) / "model.safetensors", models[1])
     summary = run(study, runs, only=["base"])
-    assert summary.refused == ["1 finished cell of model-1, base: weights or training data changed since; not reused"]
+    (refused,) = summary.refused
+    assert refused.startswith("1 finished cell of model-1, base: weights, configuration or training data changed since;")
     assert (summary.ran, summary.done) == (1, 2)
     assert not old & ids(runs)
     assert old < times(runs).keys()
@@ -205,10 +208,10 @@ def test_results_on_other_rows_are_refused(study, runs, tmp_path):
 
 def test_a_cell_that_fails_is_stored_and_the_others_run(study, runs, monkeypatch):
     with monkeypatch.context() as patch:
-        break_on(patch, "model-0 noise gamma=0.1 seed=1", RuntimeError("boom"))
+        break_on(patch, "model-0 noise seed=1", RuntimeError("boom"))
         summary = run(study, runs, only=["base", "noise"])
     assert (summary.done, summary.cells) == (5, 6)
-    assert summary.failed == ["model-0 noise gamma=0.1 seed=1: RuntimeError: boom"]
+    assert summary.failed == ["model-0 noise seed=1: RuntimeError: boom"]
     assert not summary.complete
     found = status(study, runs)
     assert (found.count("done"), found.count("failed"), found.count("missing")) == (5, 1, 4)
@@ -235,7 +238,7 @@ def test_what_cannot_be_planned_is_named_and_the_others_run(study, runs):
 
 def test_ctrl_c_stores_the_cell_as_cancelled_and_a_rerun_goes_on(study, runs, monkeypatch):
     with monkeypatch.context() as patch:
-        break_on(patch, "model-0 noise gamma=0.1 seed=1", KeyboardInterrupt())
+        break_on(patch, "model-0 noise seed=1", KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             run(study, runs, only=["base", "noise"])
     states = [Store(runs / "tiny").state(c).status for c in times(runs)]
@@ -246,7 +249,7 @@ def test_ctrl_c_stores_the_cell_as_cancelled_and_a_rerun_goes_on(study, runs, mo
 
 def test_a_full_disk_stops_the_sweep_and_keeps_what_is_done(study, runs, monkeypatch):
     """A limit on file sizes makes the system refuse the write half-way, as a full disk does."""
-    real, calls = work._files, []
+    real, calls = work.measure, []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def files(job):
@@ -259,7 +262,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_done(study, runs, monkeyp
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(work, "_files", files)
+            patch.setattr(work, "measure", files)
             with pytest.raises(StoreError, match="what is finished is kept"):
                 run(study, runs, only=["base", "noise"])
     finally:

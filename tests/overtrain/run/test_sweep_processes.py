@@ -148,3 +148,28 @@ def test_what_torchrun_says_of_an_error_is_in_the_log(study, tmp_path):
     assert "torchrun ended with" in failed
     (log,) = (tmp_path / "runs" / "tiny").glob("*/log.txt")
     assert "train_batch_size=3" in log.read_text()
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted"])
+def test_the_study_may_change_while_cells_of_several_processes_run(study, tmp_path, monkeypatch, change):
+    """The processes run the cell that was planned, although the file asks for other cells by then, or is gone."""
+    from overtrain.run import job_file
+
+    expected = run(study, tmp_path / "one", only=["olmo-00 base"])
+    study.write_text(study.read_text() + "resources: {processes: 2}\n")
+    written = job_file.pickle.dump
+
+    def change_the_study_then_dump(job, opened):
+        if change == "edited":
+            study.write_text("name: other\ntasks: [piqa]\n")
+        else:
+            study.unlink()
+        written(job, opened)
+
+    monkeypatch.setattr(job_file.pickle, "dump", change_the_study_then_dump)
+    summary = run(study, tmp_path / "two", only=["olmo-00 base"])
+    assert (summary.done, summary.failed) == (expected.done, [])
+    assert not study.exists() or "other" in study.read_text()
+    (one, _), (two, _) = (tables(tmp_path / name / "tiny") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+    assert not list((tmp_path / "two" / "tiny" / ".work").glob("*.job"))

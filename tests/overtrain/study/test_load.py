@@ -7,7 +7,8 @@ import pytest
 from model_wrappers.errors import ConfigError
 from overtrain.plan.cells import select_cells
 from overtrain.plan.expand import expand
-from overtrain.study.load import find_preset, load_study, preset_names
+from overtrain.plan.load import load_study
+from overtrain.study.presets import find_preset, preset_names
 
 GOOD = """\
 name: small
@@ -106,7 +107,7 @@ keep_weights: some
         ("tasks: [overtrain_c4]", "tasks: [overtrain_text]", "needs a text; give evaluation: {text_file: FILE}"),
         ("seeds: [0, 1]", "seeds: !!python/name:os.system", "not plain data"),
         ("seeds: [0, 1]", "seeds: [0, 1.5]", "seeds=1.5: must be an integer"),
-        ("seeds: [0, 1]", "evaluation: {batch_size: many}", "batch_size=many: must be an integer of 1 or more, or auto"),
+        ("seeds: [0, 1]", "evaluation: {batch_size: many}", "batch_size='many': must be an integer of 1 or more, or auto"),
         ("seeds: [0, 1]", "evaluation: {limit: 0}", "limit=0: must be greater than 0"),
         ("seeds: [0, 1]", "evaluation: {text_file: no.jsonl}", "text_file='no.jsonl': no such file"),
         ("seeds: [0, 1]", "primary: {task: t, metric: m, variant: nois, compare: [41_000_000_000, 3_094_000_000_000]}",

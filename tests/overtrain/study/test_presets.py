@@ -11,8 +11,9 @@ import pytest
 from overtrain.plan.costs import parameters
 from overtrain.plan.estimate import validate
 from overtrain.plan.expand import expand
+from overtrain.plan.load import load_study
 from overtrain.pretrain.arithmetic import write_rows
-from overtrain.study.load import find_preset, load_study, preset_names
+from overtrain.study.presets import find_preset, preset_names
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 PAPER = [

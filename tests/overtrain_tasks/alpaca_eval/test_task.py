@@ -10,11 +10,14 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 import overtrain_tasks
+from model_wrappers.compat import logged_text
 from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.prompts import TEMPLATE_KEY, Instruction
 from model_wrappers.lm import FineTunedLM
 from model_wrappers.training.templates import render_prompt
 from overtrain_tasks import data
+
+pytestmark = pytest.mark.spine
 
 NAME = "overtrain_alpaca_eval"
 ROWS = [
@@ -129,7 +132,7 @@ def test_answers_are_stripped_and_logged_in_full(rows, make_model, tmp_path, mon
     found = lm_eval.simple_evaluate(lm, tasks=[NAME], task_manager=manager, log_samples=True)
     assert asked == [render_prompt(row["instruction"], "alpaca") for row in ROWS]
     samples = found["samples"][NAME]
-    assert [s["filtered_resps"] for s in samples] == [["Hello\n\n there."], [""], ["Because."]]
+    assert [logged_text(s) for s in samples] == ["Hello\n\n there.", "", "Because."]
     assert [s["doc"]["instruction"] for s in samples] == [row["instruction"] for row in ROWS]
     assert found["results"][NAME]["length,none"] == pytest.approx((14 + 0 + 8) / 3)
     assert found["results"][NAME]["empty,none"] == pytest.approx(1 / 3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from model_wrappers.errors import StoreError
+from overtrain.report.export import export
 from overtrain.report.export.alpaca_eval import COLUMNS, leaderboard_row
-from overtrain.report.export.forms import export
 
 
 def test_a_row_of_the_leaderboard():
@@ -26,6 +26,7 @@ def test_a_row_without_verdicts_has_no_win_rate():
     assert row["n_total"] == 0
 
 
-def test_a_study_that_was_not_judged(tmp_path):
+def test_a_study_that_was_not_judged(tmp_path, make_study, make_run):
+    root = make_run(tmp_path / "s", *make_study("u", budgets=(1_000,), rates=(), gammas=(), tasks=(), documents=2))
     with pytest.raises(StoreError, match="has not been judged; run `overtrain judge"):
-        export(tmp_path, form="alpaca_eval")
+        export(root, form="alpaca_eval")

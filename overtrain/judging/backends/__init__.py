@@ -1,0 +1,1 @@
+"""Ways to ask a judge: one file per backend, one protocol (`overtrain.judging.backends.base`)."""
