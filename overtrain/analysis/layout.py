@@ -242,6 +242,8 @@ def _table(frame: pd.DataFrame) -> _Table:
     y, w = frame["y"].to_numpy(float), frame["weight"].to_numpy(float)
     document = pd.factorize(frame["document"])[0]
     known = np.isfinite(y)
+    if not known.any() and np.isinf(y).any():
+        raise DataError("every cell of this curve diverged; there is no finite score to compare")
     if not known.any():
         raise DataError("no cell of this curve has a result; run the missing cells first (overtrain status)")
     if (document[known] < 0).all():
@@ -282,8 +284,6 @@ def _rank_worst(scores: Array, weights: Array, diverged: Flags) -> None:
     scores[diverged] = weights[diverged] = np.nan
     with np.errstate(invalid="ignore"):
         values = np.nansum(scores * weights, axis=2) / np.nansum(weights, axis=2)
-    if np.isnan(values).all():
-        raise DataError("every cell of this curve diverged; there is no finite score to compare")
     worst = np.unravel_index(int(np.nanargmax(values)), values.shape)
     scores[diverged], weights[diverged] = scores[worst], weights[worst]
 

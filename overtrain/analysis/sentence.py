@@ -43,8 +43,8 @@ def sentence(tests: CurveTests, shape: Shape, margin: float | None, quantity: st
     last = format_tokens(layout.budgets[-1])
     if not tests.known:
         told = f"Inconclusive: {_unknown(tests)}"
-    elif shape == "turn" and tests.diverges:
-        told = f"Turn: {quantity} diverges, {_divergence(tests)}"
+    elif shape in {"turn", "U"} and tests.diverges:
+        told = f"{_name(shape)}: {quantity} {'falls and then diverges' if shape == 'U' else 'diverges'}, {_divergence(tests)}"
     elif shape in {"turn", "U"}:
         both = "falls and then rises" if shape == "U" else "rises"
         told = f"{_name(shape)}: {quantity} {both}, {_rise(tests)}; {_minimum(tests)}"

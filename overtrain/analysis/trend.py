@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from overtrain.analysis.contrasts import Contrasts, maxima
+from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, maxima
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import per_group
 
@@ -35,7 +35,13 @@ def williams(budgets: int) -> Array:
 
 
 def trend(
-    frame: pd.DataFrame, level: float = 0.05, *, by: Sequence[str] = (), pooled: bool = False, seed: int = 0
+    frame: pd.DataFrame,
+    level: float = 0.05,
+    *,
+    by: Sequence[str] = (),
+    pooled: bool = False,
+    seed: int = 0,
+    simulations: int = SIMULATIONS,
 ) -> pd.DataFrame:
     """Test whether values grow with budget, using the order of budgets only.
 
@@ -45,6 +51,7 @@ def trend(
         by: columns that name a curve.
         pooled: see `overtrain.analysis.contrasts.unit_terms`.
         seed: of the simulation.
+        simulations: simulated curves behind the critical value.
 
     Returns:
         One row per group: ``statistic`` and ``critical`` with ``p_value`` and ``grows``; the same against a decrease with
@@ -73,7 +80,7 @@ def trend(
         }
         if known:
             every = np.arange(budgets - 1)
-            null = maxima(contrasts, [(every, np.ones(budgets - 1))], seed)[:, 0]
+            null = maxima(contrasts, [(every, np.ones(budgets - 1))], seed, simulations)[:, 0]
             critical = float(np.quantile(null, 1 - level))
             up, fall = float(contrasts.statistics.max()), float((-contrasts.statistics).max())
             direction = _direction(up > critical, fall > critical)

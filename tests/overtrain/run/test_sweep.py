@@ -189,7 +189,9 @@ def test_results_of_other_weights_are_refused_and_evaluated_again(study, runs, m
     shutil.copy(make_model("olmo", seed=2) / "model.safetensors", models[1])
     summary = run(study, runs, only=["base"])
     (refused,) = summary.refused
-    assert refused.startswith("1 finished cell of model-1, base: weights, configuration or training data changed since;")
+    assert refused.startswith(
+        "1 finished cell of model-1, base: weights, configuration or training data changed since;"
+    )
     assert (summary.ran, summary.done) == (1, 2)
     assert not old & ids(runs)
     assert old < times(runs).keys()
