@@ -70,7 +70,9 @@ def _commands(found: dict[str, Any]) -> list[Cells]:
         ratio = f"**{size['ratio_second']:.2f}x**; {first}"
         against = f"`lm_eval --model hf --batch_size {size['hf_batch_size']}`"
         rows.append((what, against, ratio, f"CPU time of one run; {_where(found)}"))
-    study = found["study"]
+    study = found.get("study")
+    if study is None:
+        return rows
     timed = sum(kind["timed"] for kind in study["kinds"].values())
     what = f"`overtrain sweep`, {study['cells']} cells of the demo's study, pre-training aside"
     against = f"a loop of one `lm_eval` command per cell, {timed} of them timed"

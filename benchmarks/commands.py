@@ -44,16 +44,21 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(SHAPES), default="30m")
     parser.add_argument("--documents", type=int, nargs="+", default=[3, 12], help="per task")
     parser.add_argument("--sample", type=int, default=2, help="commands that are timed of each kind of cell")
+    parser.add_argument("--parts", nargs="+", default=["commands", "study"], choices=("commands", "study"))
     given = parser.parse_args()
     if not SHARED.is_dir():
         sys.exit(f"{SHARED}: no such folder; the benchmarks' rows must be there")
+    results = RESULTS / f"commands-{given.model}-cpu.json"
     os.environ["OMP_NUM_THREADS"] = "1"  # waiting threads would count as CPU time
     found: dict[str, Any] = {"model": given.model, "dtype": "float32", "clock": "cpu", **machine()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        found["commands"] = _commands(folder, given.model, given.documents)
-        found["study"] = _study(folder, given.sample)
-    (RESULTS / f"commands-{given.model}-cpu.json").write_text(json.dumps(found, indent=1) + "\n")
+        if "commands" in given.parts:
+            found["commands"] = _commands(folder, given.model, given.documents)
+        if "study" in given.parts:
+            found["study"] = _study(folder, given.sample)
+    kept = json.loads(results.read_text()) if results.is_file() else {}
+    results.write_text(json.dumps(kept | found, indent=1) + "\n")  # a part that was not measured stays
 
 
 def _commands(folder: Path, name: str, sizes: list[int]) -> list[dict[str, Any]]:
@@ -103,7 +108,8 @@ def _study(folder: Path, sample: int) -> dict[str, Any]:
     cells = defaultdict(list)
     for status in sorted(set((runs / "demo").glob("*/status.json")) - before):
         spec = json.loads((status.parent / "spec.json").read_text())
-        cells[spec["spec"]["modifications"][0]["modification"]].append(spec)
+        if spec["spec"]["modifications"]:
+            cells[spec["spec"]["modifications"][0]["modification"]].append(spec)
     text = next((runs / "ladders").glob("*/text/held_out.jsonl"))
     loop, each = 0.0, {}
     for kind, specs in cells.items():

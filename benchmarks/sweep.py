@@ -74,20 +74,22 @@ def _study(folder: Path, models: list[Path], gammas: int, seeds: int, texts: int
 
 def _overhead(folder: Path, models: list[Path]) -> dict[str, Any]:
     """Time a sweep, and inside it what is not ours: building requests, and lm-eval's evaluation of a loaded model."""
+    from overtrain.plan import tasks
     from overtrain.run import evaluate
     from overtrain.run.sweep import run
 
     inside = {"requests": 0.0, "scoring": 0.0}
-    build = evaluate._build_once
+    build = tasks._build_once
 
     def build_once(*arguments: Any) -> None:
         started = time.perf_counter()
         build(*arguments)
         inside["requests"] += time.perf_counter() - started
 
-    evaluate._build_once = build_once
+    tasks._build_once = build_once
     file = _study(folder, models, gammas=5, seeds=2, texts=200)
     run(file, folder / "warm", only=["base"])  # imports are paid once a study, whatever its size
+    tasks.built_tasks.cache_clear()
     evaluate.session.cache_clear()
     inside["requests"] = 0.0
 

@@ -21,7 +21,7 @@ from model_wrappers.checkpoints.loading import Whole, refuse_ignored
 from model_wrappers.checkpoints.twins import twins
 from model_wrappers.compat import rolling_answer, rolling_text, rolling_value, warn_if_untried
 from model_wrappers.errors import ConfigError, DataError
-from model_wrappers.generation.answers import Answers
+from model_wrappers.generation.answers import AnswerGenerator
 from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.generation.stopping import generate_rows
 from model_wrappers.identity import (
@@ -73,7 +73,7 @@ class ModifiedLM(HFLM):
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
         warn_if_untried()
         arguments = {"pretrained": pretrained} | kwargs
-        self._answers = Answers(self, GenerateOptions.take(arguments))
+        self._answers = AnswerGenerator(self, GenerateOptions.take(arguments))
         self._scoring = take_scoring(arguments)
         chosen = self._choose(arguments)
         kind = chosen if isinstance(chosen, type) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from model_wrappers.modifications.base import Modification
 
 __all__ = ["Step", "apply_in_memory", "tuned_weights", "versions"]
-
-log = logging.getLogger(__name__)
 
 
 class Step(NamedTuple):
@@ -118,24 +115,24 @@ def _together(cache: WeightsCache, key: str, build: Any, rank: int) -> Entry:
     """Let all processes of a job make one entry: rank 0 as the cache's one writer, the others beside it."""
     from torch import distributed
 
-    verdict: list[Any] = [None]
+    folders: list[Any] = [None]
     entry: Entry | None = None
 
     def announce(folder: Path, work: Path) -> dict[str, Any]:
-        verdict[0] = [str(folder), str(work)]
-        distributed.broadcast_object_list(verdict, src=0)
+        folders[0] = [str(folder), str(work)]
+        distributed.broadcast_object_list(folders, src=0)
         return dict(build(folder, work))
 
     if rank == 0:
         entry = cache.get_or_create(key, announce)
-        if verdict[0] is None:
-            distributed.broadcast_object_list(verdict, src=0)
+        if folders[0] is None:
+            distributed.broadcast_object_list(folders, src=0)
     else:
         from pathlib import Path as _Path
 
-        distributed.broadcast_object_list(verdict, src=0)
-        if verdict[0] is not None:
-            build(_Path(verdict[0][0]), _Path(verdict[0][1]))
+        distributed.broadcast_object_list(folders, src=0)
+        if folders[0] is not None:
+            build(_Path(folders[0][0]), _Path(folders[0][1]))
     distributed.barrier()
     entry = entry or cache.get(key)
     if entry is None:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from jinja2 import Template as JinjaTemplate
 
-__all__ = ["Template", "compiled"]
+__all__ = ["CompiledTemplate", "compiled"]
 
 _KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")
 
 
-class Template:
+class CompiledTemplate:
     """A template as a function of a document; what it returns follows lm-eval's own reading of a template.
 
     Not a dataclass: lm-eval would dump one as a dictionary instead of its text.
@@ -52,9 +52,9 @@ class Template:
 
 
 def compiled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a task's configuration in which Jinja templates are `Template` functions."""
+    """Return a copy of a task's configuration in which Jinja templates are `CompiledTemplate` functions."""
     return {
-        key: Template(value, key) if key in _KEYS and isinstance(value, str) and "{{" in value else value
+        key: CompiledTemplate(value, key) if key in _KEYS and isinstance(value, str) and "{{" in value else value
         for key, value in config.items()
     }
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from model_wrappers.errors import StoreError
+from model_wrappers.errors import DivergedError, StoreError
 from model_wrappers.identity import digest
 from overtrain.plan.cells import Cell
 from overtrain.plan.jobs import Job
 from overtrain.results.store import FILES, Store
 from overtrain.run.cell import CellRunner, spec_file
-from overtrain.study.study import Evaluation, Point, Resources
+from overtrain.study.settings import CellResources, Evaluation
+from overtrain.study.study import Point
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ScriptedRunner(CellRunner):
         script = job.repo.rpartition("/")[2].partition("-")[0]
         if script == "fails":
             raise RuntimeError("boom")
+        if script == "diverges":
+            raise DivergedError("training diverged at step 3")
         if script == "full":
             raise StoreError("the disk is full")
         if script == "waits":
@@ -52,14 +55,14 @@ def make_jobs(root, *scripts):
         cell = Cell(point=point, variant="base", tasks=("t",), evaluation=Evaluation())
         job = Job(
             cell=cell, point=point, text_file=None, cell_id="", weights_id=f"{number:064}", tuned_id=None, requests={},
-            sign="", dtype="float32", reuse_base=False, root=Path(root), file=Path("gone.yaml"),
+            tasks_stamp="", dtype="float32", tokenizer="", reuse_base=False, root=Path(root),
         )  # fmt: skip
         jobs.append(dataclasses.replace(job, cell_id=digest(job.identity)))
     return jobs
 
 
 def runner_of(jobs, retry=None):
-    return ScriptedRunner(SimpleNamespace(resources=Resources(), keep_weights="all"), jobs, retry or {})
+    return ScriptedRunner(SimpleNamespace(resources=CellResources(), keep_weights="all"), jobs, retry or {})
 
 
 def executor_of(kind, runner):

@@ -18,7 +18,7 @@ from model_wrappers.errors import CheckpointError, ConfigError, OvertrainError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Checkpoint", "find_duplicates", "load_error"]
+__all__ = ["Checkpoint", "load_error"]
 
 # In the order in which transformers looks for them: one file, then an index of shards; safetensors before pickles.
 _WEIGHTS = (
@@ -316,23 +316,6 @@ class Checkpoint:
             f"{self._place()} has no model.safetensors, no pytorch_model.bin and no index of shards of either (weights "
             f"there: {_some(others)}); {remedy}"
         )
-
-
-def find_duplicates(checkpoints: Iterable[Checkpoint]) -> list[tuple[Checkpoint, Checkpoint]]:
-    """Return pairs with the same weight files: the first of them and each later one.
-
-    Published revisions are not always what their names say: of one model's 154 branches, 86 serve the same weights.
-
-    Raises:
-        CheckpointError: as `Checkpoint.weight_hashes`.
-    """
-    first: dict[str, Checkpoint] = {}
-    pairs = []
-    for checkpoint in checkpoints:
-        earlier = first.setdefault(checkpoint.fingerprint(), checkpoint)
-        if earlier is not checkpoint:
-            pairs.append((earlier, checkpoint))
-    return pairs
 
 
 def load_error(error: Exception, checkpoint: Checkpoint) -> OvertrainError | None:

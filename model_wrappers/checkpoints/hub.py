@@ -15,7 +15,7 @@ from model_wrappers.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Snapshot", "fetch", "forget_hub_answers", "snapshot"]
+__all__ = ["Snapshot", "fetch", "snapshot"]
 
 logger = logging.getLogger(__name__)
 SECONDS = 30.0
@@ -57,11 +57,6 @@ def snapshot(repo: str, revision: str) -> Snapshot:
         return _from_cache(repo, revision, error)
     files = {s.rfilename: s.lfs.sha256 if s.lfs is not None else None for s in info.siblings or []}
     return Snapshot(sha=str(info.sha), files=files)
-
-
-def forget_hub_answers() -> None:
-    """Ask the hub again next time, e.g. because a branch may have moved."""
-    snapshot.cache_clear()
 
 
 def fetch(repo: str, revision: str, name: str) -> Path | None:

@@ -1,9 +1,9 @@
-"""Revisions that are called differently and hold the same weights.
+"""Revisions that have different names and the same weights.
 
-Of Pythia-2.8b more than half of the branches serve the weights of the last step, and three OLMo-2-7B revisions are
-byte-identical: a curve over such revisions is flat for the wrong reason. A study refuses them
-(`find_duplicates`); a single run, which sees one revision, is compared with the repository's
-``main`` and with what this machine has run before.
+More than half of the branches of Pythia-2.8b contain the weights of the last step, and three revisions of OLMo-2-7B are equal
+byte by byte. A curve over such revisions is flat for the wrong reason. A study refuses them (`overtrain.plan.planner`). A
+single run sees one revision only, so its weights are compared with those of the repository's ``main`` and with those of
+the revisions that were run on this machine before.
 """
 
 from __future__ import annotations

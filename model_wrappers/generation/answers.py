@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from model_wrappers.generation.options import GenerateOptions
 
-__all__ = ["Answers"]
+__all__ = ["AnswerGenerator"]
 
 
-class Answers:
+class AnswerGenerator:
     """What one model generates.
 
     Args:
@@ -112,7 +112,7 @@ class Answers:
         completions = [self._completion(request) for request in requests]
         with contextlib.ExitStack() as stack:
             if self.options.generate_url is None:
-                stack.enter_context(_aside(lm))
+                stack.enter_context(_model_on_cpu(lm))
             place = stack.enter_context(self._saved()) if folder is None else folder
             weights = Weights(
                 location=place,
@@ -179,7 +179,7 @@ def _defaults(model: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _aside(lm: Any) -> Iterator[None]:
+def _model_on_cpu(lm: Any) -> Iterator[None]:
     """Keep the model off its accelerator, which the server needs; models spread over several stay where they are."""
     import torch
 

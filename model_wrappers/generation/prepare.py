@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from model_wrappers.errors import ConfigError
-from model_wrappers.generation.prompts import TEMPLATE_KEY, Instruction, next_turns, resolve_template, room_for, write
+from model_wrappers.generation.prompts import (
+    TEMPLATE_KEY,
+    Instruction,
+    answer_length,
+    next_turns,
+    resolve_template,
+    write,
+)
 from model_wrappers.identity import canonical
 from model_wrappers.training.templates import template_text
 
@@ -109,7 +116,7 @@ class Preparation:
             kwargs["until"] = [*kwargs["until"], *(s for s in next_turns(template) if s not in kwargs["until"])]
         self._kwargs.add(canonical(kwargs))
         tokens = self._count(text)
-        room = room_for(tokens, kwargs["max_gen_toks"], self._context)
+        room = answer_length(tokens, kwargs["max_gen_toks"], self._context)
         self.longest = max(self.longest, min(tokens + room.tokens, self._context))
         self._counts["prompts"] += 1
         self._counts["prompts_truncated"] += room.truncated

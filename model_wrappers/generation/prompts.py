@@ -20,11 +20,11 @@ __all__ = [
     "CHAT",
     "TEMPLATE_KEY",
     "TUNING",
+    "AnswerLength",
     "Instruction",
-    "Room",
+    "answer_length",
     "next_turns",
     "resolve_template",
-    "room_for",
     "write",
 ]
 
@@ -58,7 +58,7 @@ class Instruction(str):
     __slots__ = ()
 
 
-class Room(NamedTuple):
+class AnswerLength(NamedTuple):
     """How an answer fits.
 
     Attributes:
@@ -113,7 +113,7 @@ def next_turns(template: str) -> tuple[str, ...]:
     return _NEXT_TURNS.get(template, ())
 
 
-def room_for(prompt: int, wanted: int, context: int) -> Room:
+def answer_length(prompt: int, wanted: int, context: int) -> AnswerLength:
     """Return how many tokens an answer may have.
 
     An answer that does not fit is shortened to a multiple of a sixteenth of the context; a prompt that leaves less than one
@@ -124,12 +124,16 @@ def room_for(prompt: int, wanted: int, context: int) -> Room:
         wanted: tokens that the answer may have at most.
         context: tokens that the model takes.
 
-    >>> room_for(100, 1024, 2048), room_for(100, 1024, 512), room_for(500, 1024, 512)
-    (Room(tokens=1024, truncated=False), Room(tokens=384, truncated=False), Room(tokens=32, truncated=True))
+    >>> answer_length(100, 1024, 2048)
+    AnswerLength(tokens=1024, truncated=False)
+    >>> answer_length(100, 1024, 512)
+    AnswerLength(tokens=384, truncated=False)
+    >>> answer_length(500, 1024, 512)
+    AnswerLength(tokens=32, truncated=True)
     """
     left = context - prompt
     if wanted <= left:
-        return Room(wanted, truncated=False)
+        return AnswerLength(wanted, truncated=False)
     step = max(1, context // _STEPS)
     fits = max(left // step * step, step)
-    return Room(min(wanted, fits), truncated=left < min(wanted, fits))
+    return AnswerLength(min(wanted, fits), truncated=left < min(wanted, fits))

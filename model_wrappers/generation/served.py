@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from model_wrappers.generation.options import GenerateOptions
-    from model_wrappers.serving.client import Answer
+    from model_wrappers.serving.client import Reply
 
 __all__ = ["Completion", "Weights", "complete", "sampling", "serving"]
 
@@ -106,7 +106,7 @@ def complete(endpoint: Endpoint, completions: Sequence[Completion], decode: Call
     texts: dict[int, str] = {}
     errors: list[str] = []
 
-    def note(number: int, answer: Answer) -> None:
+    def note(number: int, answer: Reply) -> None:
         try:
             choice = (answer.body or {})["choices"][0]
             ids = choice.get("token_ids")

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Proof", "circumstances", "forget", "proofs", "recall", "remember"]
 
 _log = logging.getLogger(__name__)
-_WITHOUT_EFFECT = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype")
-"""Keys of a model's configuration that name its origin, or its dtype, which is asked of the model itself."""
+_WITHOUT_EFFECT = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache")
+"""Keys of a model's configuration that change no log-likelihood: its origin; its dtype, which is asked of the model itself;
+whether keys are kept for generation, which training switches off."""
 
 _known: dict[str, Proof] = {}
 

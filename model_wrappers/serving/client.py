@@ -1,8 +1,8 @@
 """Asks an OpenAI-compatible server many things at once: one session, bounded concurrency, retries with back-off.
 
 Requests are pulled one by one as workers become free, and answers are handed over as they come, so memory does not grow
-with their number. A request that cannot succeed is told apart from a server that has gone: the first is an `Answer`
-without a body, the second ends the work with a `ServerError` when everything that came has been handed over.
+with their number. A request that cannot succeed is different from a server that has gone. The first gives a
+`Reply` without a body. The second ends the work with a `ServerError`, after every reply so far has been handed over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from model_wrappers.errors import ServerError, close_match
-from model_wrappers.serving.endpoint import Answer, Endpoint
+from model_wrappers.serving.endpoint import Endpoint, Reply
 from model_wrappers.serving.transport import attempt, proxy_for, session
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.serving.transport import Try
 
-__all__ = ["Answer", "Endpoint", "ask", "ask_all", "check", "fetch", "run_anywhere"]
+__all__ = ["Endpoint", "Reply", "ask", "ask_all", "check", "fetch", "run_anywhere"]
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -60,7 +60,7 @@ async def check(endpoint: Endpoint) -> None:
         )
 
 
-async def fetch(endpoint: Endpoint, url: str, body: Mapping[str, Any] | None = None) -> Answer:
+async def fetch(endpoint: Endpoint, url: str, body: Mapping[str, Any] | None = None) -> Reply:
     """Ask once, without retries: GET, or POST where there is a ``body``.
 
     Args:
@@ -77,7 +77,7 @@ async def ask_all(
     endpoint: Endpoint,
     path: str,
     requests: Iterable[tuple[Key, Mapping[str, Any]]],
-    on_answer: Callable[[Key, Answer], None],
+    on_reply: Callable[[Key, Reply], None],
 ) -> None:
     """Send every request and hand over every answer, in the order in which they come.
 
@@ -85,15 +85,15 @@ async def ask_all(
         endpoint: whom to ask; requests must name the model themselves.
         path: below the URL, e.g. ``/chat/completions``.
         requests: key and body; pulled only as workers become free.
-        on_answer: called once per request, always from one thread.
+        on_reply: called once per request, always from one thread.
 
     Raises:
         ServerError: the server is gone, or wants none of it. What came before has been handed over; a request under way is
             lost.
     """
-    work = _Work(endpoint, f"{endpoint.url}{path}", iter(requests), on_answer)
+    dispatch = _Dispatch(endpoint, f"{endpoint.url}{path}", iter(requests), on_reply)
     async with session(endpoint, endpoint.timeout) as opened:
-        workers = [asyncio.create_task(work.worker(opened)) for _ in range(endpoint.concurrency)]
+        workers = [asyncio.create_task(dispatch.worker(opened)) for _ in range(endpoint.concurrency)]
         try:
             done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -108,10 +108,10 @@ def ask(
     endpoint: Endpoint,
     path: str,
     requests: Iterable[tuple[Key, Mapping[str, Any]]],
-    on_answer: Callable[[Key, Answer], None],
+    on_reply: Callable[[Key, Reply], None],
 ) -> None:
     """Do what `ask_all` does and wait for it; also where an event loop runs already (notebooks)."""
-    run_anywhere(ask_all(endpoint, path, requests, on_answer))
+    run_anywhere(ask_all(endpoint, path, requests, on_reply))
 
 
 def run_anywhere(work: Coroutine[Any, Any, Result]) -> Result:
@@ -148,13 +148,13 @@ def _loop_runs() -> bool:
 
 
 @dataclass
-class _Work:
+class _Dispatch:
     """What the workers of one `ask_all` share."""
 
     endpoint: Endpoint
     url: str
     requests: Iterator[tuple[Any, Mapping[str, Any]]]
-    on_answer: Callable[[Any, Answer], None]
+    on_reply: Callable[[Any, Reply], None]
     proxy: str | None = None
     answered: int = 0
     refused: int = 0
@@ -170,7 +170,7 @@ class _Work:
         """Take requests until there are none."""
         for key, body in self.requests:
             tried = await self._persist(opened, json.dumps(body).encode())
-            self.on_answer(key, tried.answer)
+            self.on_reply(key, tried.answer)
             self._judge_server(tried)
 
     async def _persist(self, opened: aiohttp.ClientSession, data: bytes) -> Try:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from model_wrappers.errors import ConfigError
 
-__all__ = ["Answer", "Endpoint", "Kind"]
+__all__ = ["Endpoint", "Kind", "Reply"]
 
 Kind = Literal["ok", "context", "refused", "failed"]
 
@@ -64,7 +64,7 @@ class Endpoint:
         return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What came of one request.
 
     Attributes:

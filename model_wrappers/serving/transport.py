@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from model_wrappers.serving.endpoint import Answer
+from model_wrappers.serving.endpoint import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Try(NamedTuple):
         wait: seconds that the server asks to wait.
     """
 
-    answer: Answer
+    answer: Reply
     again: bool = False
     connected: bool = True
     status: int | None = None
@@ -71,10 +71,10 @@ async def attempt(session: aiohttp.ClientSession, url: str, data: bytes | None, 
             return _sorted(response.status, response.headers, text)
     except TimeoutError:
         seconds = session.timeout.total
-        return Try(Answer(None, f"no answer within {seconds:g} s", "failed"), again=True, connected=False)
+        return Try(Reply(None, f"no answer within {seconds:g} s", "failed"), again=True, connected=False)
     except (aiohttp.ClientError, OSError) as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return Try(Answer(None, reason, "failed"), again=True, connected=False)
+        return Try(Reply(None, reason, "failed"), again=True, connected=False)
 
 
 def _sorted(status: int, headers: Mapping[str, str], text: str) -> Try:
@@ -84,15 +84,15 @@ def _sorted(status: int, headers: Mapping[str, str], text: str) -> Try:
         except (ValueError, RecursionError):
             body = None
         if isinstance(body, dict):
-            return Try(Answer(body, None, "ok"), status=status)
-        return Try(Answer(None, f"the answer is not a JSON object: {text[:80]!r}", "failed"), again=True, status=status)
+            return Try(Reply(body, None, "ok"), status=status)
+        return Try(Reply(None, f"the answer is not a JSON object: {text[:80]!r}", "failed"), again=True, status=status)
     error = f"HTTP {status}: {_message(text)}"
     if 300 <= status < 400:
         error = f"HTTP {status}: redirected to {headers.get('Location')!r}; give that URL"
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT} or status >= 500:
-        return Try(Answer(None, error, "failed"), again=True, status=status, wait=_wait(headers.get("Retry-After")))
+        return Try(Reply(None, error, "failed"), again=True, status=status, wait=_wait(headers.get("Retry-After")))
     too_long = status in {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE} and _TOO_LONG.search(text)
-    return Try(Answer(None, error, "context" if too_long else "refused"), status=status)
+    return Try(Reply(None, error, "context" if too_long else "refused"), status=status)
 
 
 def _message(text: str) -> str:

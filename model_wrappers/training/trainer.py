@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Schedule", "Trained", "check_warmup", "distances", "split_batch", "steps_of", "train"]
 
 log = logging.getLogger(__name__)
-
-SCHEDULES = Literal["cosine", "constant", "constant_with_warmup", "linear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +104,7 @@ def split_batch(
     return micro, share // micro
 
 
-class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class _PaddedRows(torch.utils.data.Dataset):  # type: ignore[type-arg]
     """The rows; every index behind the last is a row of one token that teaches nothing."""
 
     def __init__(self, rows: Sequence[TokenisedRow]) -> None:
@@ -248,7 +246,7 @@ def train(
         trainer = _Trainer(
             model=model,
             args=_arguments(model, schedule, micro, accumulate, work),
-            train_dataset=_Rows(rows),
+            train_dataset=_PaddedRows(rows),
             data_collator=collate,
             anchor=anchor,
             l2_to_init=schedule.l2_to_init,

@@ -36,7 +36,7 @@ def judge(
         Literal["both", "one"] | None, typer.Option(help="Of each pair; one is AlpacaEval's own choice.")
     ] = None,
     max_missing: Annotated[
-        float | None, typer.Option(help="Share of a cell's items that may lack a verdict, e.g. 0.01.")
+        float | None, typer.Option(help="Share of a cell's items that may lack a preference, e.g. 0.01.")
     ] = None,
     backend: Annotated[
         Literal["logprobs", "sampled"] | None,

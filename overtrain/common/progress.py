@@ -66,7 +66,7 @@ class SweepProgress:
         """Note that a cell has ended."""
         self._done += 1
         self._bar.update(self._task, completed=self._done, left=self._left())
-        if status == "failed" or not self._console.is_terminal:
+        if status in {"diverged", "failed"} or not self._console.is_terminal:
             self._console.print(f"[{self._done}/{self._cells}] {status}  {label}  {self._left()}".rstrip())
 
     def _left(self) -> str:

@@ -19,7 +19,7 @@ from model_wrappers.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Identity", "Key", "Section", "key", "keys", "sections"]
+__all__ = ["FileSection", "Identity", "Key", "key", "keys", "sections"]
 
 Identity = Literal["none", "always", "changed"]
 """Whether a value decides scores: ``changed`` enters the identity only when it is not the default.
@@ -178,7 +178,7 @@ def _keys(cls: Any) -> dict[str, Key]:
     return found
 
 
-class Section:
+class FileSection:
     """Base of the dataclasses that are sections of a file."""
 
     def identity(self) -> dict[str, Any]:
@@ -217,6 +217,6 @@ def sections(kind: Any) -> Iterator[type]:
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, Section):
+    if isinstance(value, FileSection):
         return value.describe()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

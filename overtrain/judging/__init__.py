@@ -1,1 +1,1 @@
-"""Pairs of answers become questions, verdicts and win rates."""
+"""Pairs of answers become questions, preferences and win rates."""

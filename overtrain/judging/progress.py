@@ -20,11 +20,11 @@ _LINE_SECONDS = 30.0
 
 
 class JudgeProgress:
-    """Counts verdicts.
+    """Counts questions to a judge.
 
     Args:
         console: where to; a bar if it is a terminal, lines if not; default standard error.
-        total: questions, those with a verdict included.
+        total: questions, those that need no asking included.
     """
 
     def __init__(self, console: Console | None, total: int) -> None:
@@ -44,7 +44,7 @@ class JudgeProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("verdicts", total=total, left="")
+        self._task = self._bar.add_task("questions", total=total, left="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -60,7 +60,7 @@ class JudgeProgress:
 
     @property
     def settled(self) -> int:
-        """How many questions have a verdict, or need none."""
+        """How many questions have a preference, or need none."""
         return self._known + self._answered - self._failed
 
     def known(self) -> None:
@@ -85,7 +85,7 @@ class JudgeProgress:
 
     def _line(self) -> str:
         done = self._known + self._answered
-        failed = f", {self._failed} without a verdict" if self._failed else ""
+        failed = f", {self._failed} without a preference" if self._failed else ""
         left = self._left()
         return f"[{done}/{self._total}] {self._answered} asked{failed}{'; ' + left if left else ''}"
 

@@ -63,7 +63,7 @@ def axes_of_columns(steps: Sequence[str]) -> dict[str, Axis]:
     Without registered steps (a checkpoint that was tuned elsewhere, a package that is not installed), every axis of every
     registered modification is looked up by its field's name.
     """
-    classes = _known(steps)
+    classes = _registered(steps)
     if classes is None:
         return {axis.field: axis for cls in registry().values() for axis in cls.axes}
     return {c.name: axis for c in columns_of(classes) for axis in classes[c.step].axes if axis.field == c.field}
@@ -76,7 +76,7 @@ def data_of_columns(steps: Sequence[str], fields: Mapping[str, object]) -> tuple
         steps: names of the modifications.
         fields: the cell's columns.
     """
-    classes = _known(steps)
+    classes = _registered(steps)
     if classes is None:
         named = {field for cls in registry().values() for field in cls.files()}
         columns = [column for column in fields if column.rstrip("0123456789").rstrip("_") in named]
@@ -128,7 +128,7 @@ def _written(values: Sequence[object]) -> list[str]:
     return short if len(set(short)) == len(set(whole)) else whole
 
 
-def _known(steps: Sequence[str]) -> list[type[Modification]] | None:
+def _registered(steps: Sequence[str]) -> list[type[Modification]] | None:
     """Return the classes of the steps; None where there are no steps, or one is not registered here."""
     classes = [registry()[name] for name in steps if name in registry()]
     return classes if classes and len(classes) == len(steps) else None

@@ -29,12 +29,11 @@ class Job:
         weights_id: of the evaluated weights.
         tuned_id: of the weights that training leaves in the cache, None where nothing is trained.
         requests: task -> sha256 of its requests.
-        sign: changes with what the requests are built from, see `overtrain.plan.fingerprints`.
+        tasks_stamp: changes with what the requests are built from, see `overtrain.plan.stamps`.
         dtype: of the evaluated weights.
         tokenizer: hash of the tokenizer.
         reuse_base: keep the base weights in memory for a later cell of the same checkpoint.
         root: the study's folder.
-        file: the study's YAML file.
     """
 
     cell: Cell
@@ -44,12 +43,11 @@ class Job:
     weights_id: str
     tuned_id: str | None
     requests: dict[str, str]
-    sign: str
+    tasks_stamp: str
     dtype: str
     tokenizer: str
     reuse_base: bool
     root: Path
-    file: Path
 
     @property
     def repo(self) -> str:

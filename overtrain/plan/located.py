@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import OvertrainError
 from model_wrappers.identity import digest, tokenizer_sha256
-from overtrain.plan.fingerprints import checkpoint_witness
+from overtrain.plan.stamps import checkpoint_stamp
 
 if TYPE_CHECKING:
     from overtrain.study.study import Point
@@ -38,10 +38,10 @@ class LocatedPoint:
     @functools.cached_property
     def _verified(self) -> str:
         self.checkpoint.verify()
-        return checkpoint_witness(self.checkpoint)
+        return checkpoint_stamp(self.checkpoint)
 
     @property
-    def witness(self) -> str:
+    def stamp(self) -> str:
         """A digest that changes with the checkpoint's files; a failure is remembered, the hub is asked once."""
         if self._problem is None:
             try:

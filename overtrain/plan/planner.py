@@ -1,7 +1,7 @@
 """The identity of every cell before it runs.
 
 Identities need the weights' hashes, the training rows and every request of every task. They are kept in ``.work/plan.json``
-of the study's folder together with cheap witnesses (sizes and times of files), so a study that is finished is recognised
+of the study's folder together with cheap stamps (sizes and times of files), so a study that is finished is recognised
 without reading any of that again. The file is a cache: delete it and it is made anew.
 """
 
@@ -17,9 +17,9 @@ from model_wrappers.files import write_whole
 from model_wrappers.identity import CellIdentity, digest, weights_digest
 from overtrain.common.typed_json import from_json, to_json
 from overtrain.plan.dtypes import evaluated_dtype
-from overtrain.plan.fingerprints import checkpoint_witness, data_witness, task_witness
 from overtrain.plan.jobs import Job, Plan, settings_of
 from overtrain.plan.located import LocatedPoint
+from overtrain.plan.stamps import checkpoint_stamp, data_stamp, tasks_stamp
 from overtrain.plan.tasks import built_tasks
 from overtrain.study.settings import LADDER_TEXT
 
@@ -39,14 +39,14 @@ class PlannedWeights:
     """Identities of a cell's weights.
 
     Attributes:
-        witness: changes with the files that the identities depend on.
+        stamp: changes with the files that the identities depend on.
         weights_id: of the evaluated weights.
         tuned_id: of the weights that training leaves in the cache, None where nothing is trained.
         dtype: of the evaluated weights.
         tokenizer: hash of the tokenizer.
     """
 
-    witness: str
+    stamp: str
     weights_id: str
     tuned_id: str | None
     dtype: str
@@ -55,7 +55,7 @@ class PlannedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class _Recalled:
-    """The contents of ``plan.json``: requests by the witness of their tasks, weights by the cell's key."""
+    """The contents of ``plan.json``: requests by the stamp of their tasks, weights by the cell's key."""
 
     requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     weights: Mapping[str, PlannedWeights] = field(default_factory=dict)
@@ -66,20 +66,19 @@ class Planner:
 
     Args:
         root: the study's folder.
-        file: the study's YAML file.
         located: digest of a point's spec -> the point with its folder; a ladder's run that is not there is absent.
         text_file: what ``text_file: ladder`` stands for.
     """
 
-    def __init__(self, root: Path, file: Path, located: Mapping[str, Point], text_file: str | None) -> None:
-        self._root, self._file, self._text = root, file, text_file
+    def __init__(self, root: Path, located: Mapping[str, Point], text_file: str | None) -> None:
+        self._root, self._text = root, text_file
         self._places = {key: LocatedPoint(point) for key, point in located.items()}
         self._path = root / ".work" / "plan.json"
         recalled = _recall(self._path)
         self._built, self._known = dict(recalled.requests), dict(recalled.weights)
         self._changed = False
         self._contents: dict[str, dict[str, Any]] = {}
-        self._signs: dict[tuple[str, ...], str] = {}
+        self._tasks_stamps: dict[tuple[str, ...], str] = {}
         self._data: dict[tuple[Any, ...], str] = {}
 
     def plan(self, cells: Sequence[Cell], *, compute: bool = True) -> Plan:
@@ -115,8 +114,8 @@ class Planner:
         if compute:
             _refuse_duplicates(list(self._places.values()))
         if self._changed:
-            used = set(self._signs.values())
-            kept = {sign: requests for sign, requests in self._built.items() if sign in used}
+            used = set(self._tasks_stamps.values())
+            kept = {stamp: requests for stamp, requests in self._built.items() if stamp in used}
             write_whole(self._path, json.dumps(to_json(_Recalled(requests=kept, weights=self._known))))
         return Plan(list(jobs.values()), problems)
 
@@ -133,12 +132,11 @@ class Planner:
             weights_id=weights.weights_id,
             tuned_id=weights.tuned_id,
             requests=dict(requests),
-            sign=self._sign(cell),
+            tasks_stamp=self._tasks_stamp(cell),
             dtype=weights.dtype,
             tokenizer=weights.tokenizer,
             reuse_base=share and not _trained(cell),
             root=self._root,
-            file=self._file,
         )
 
     def _text_of(self, cell: Cell) -> str | None:
@@ -147,19 +145,19 @@ class Planner:
 
     def _requests(self, cell: Cell, *, compute: bool) -> Mapping[str, str] | None:
         text = self._text_of(cell)
-        sign = self._sign(cell)
-        known = self._built.get(sign)
+        stamp = self._tasks_stamp(cell)
+        known = self._built.get(stamp)
         if known is None and compute:
-            known = built_tasks(cell.tasks, settings_of(cell, text), sign).requests
-            self._built[sign] = known
+            known = built_tasks(cell.tasks, settings_of(cell, text), stamp).requests
+            self._built[stamp] = known
             self._changed = True
         return known
 
-    def _sign(self, cell: Cell) -> str:
-        """Return the witness of a cell's tasks: the same for every cell of a study that has the same tasks."""
-        if cell.tasks not in self._signs:
-            self._signs[cell.tasks] = task_witness(cell, self._text_of(cell))
-        return self._signs[cell.tasks]
+    def _tasks_stamp(self, cell: Cell) -> str:
+        """Return the stamp of a cell's tasks: the same for every cell of a study that has the same tasks."""
+        if cell.tasks not in self._tasks_stamps:
+            self._tasks_stamps[cell.tasks] = tasks_stamp(cell, self._text_of(cell))
+        return self._tasks_stamps[cell.tasks]
 
     def _weights(self, cell: Cell, place: LocatedPoint, *, compute: bool) -> PlannedWeights | None:
         """Return weights_id, tuned_id and dtype of a cell.
@@ -169,18 +167,18 @@ class Planner:
         """
         names = tuple(getattr(m, name) for m in cell.modifications for name in m.files())
         if names not in self._data:
-            self._data[names] = data_witness(cell)
-        others = [checkpoint_witness(c) for m in cell.modifications for c in m.other_checkpoints(place.checkpoint)]
-        witness = digest([place.witness, self._data[names], cell.evaluation.dtype, others])
+            self._data[names] = data_stamp(cell)
+        others = [checkpoint_stamp(c) for m in cell.modifications for c in m.other_checkpoints(place.checkpoint)]
+        stamp = digest([place.stamp, self._data[names], cell.evaluation.dtype, others])
         known = self._known.get(cell.key)
-        if known is not None and known.witness == witness:
+        if known is not None and known.stamp == stamp:
             return known
         if not compute:
             return None
         steps = [self._identity(m, place) for m in cell.modifications]
         trained = _trained(cell)
         found = PlannedWeights(
-            witness=witness,
+            stamp=stamp,
             weights_id=weights_digest(place.checkpoint, steps),
             tuned_id=weights_digest(place.checkpoint, steps[:trained]) if trained else None,
             dtype=evaluated_dtype(place.checkpoint, cell.evaluation.dtype),
@@ -217,7 +215,7 @@ def _refuse_duplicates(places: Sequence[LocatedPoint]) -> None:
     first: dict[str, Point] = {}
     for place in places:
         try:
-            place.witness  # noqa: B018  (that it can be had at all)
+            place.stamp  # noqa: B018  (that it can be had at all)
         except OvertrainError:
             continue
         other = first.setdefault(place.checkpoint.fingerprint(), place.point)

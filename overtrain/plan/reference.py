@@ -62,7 +62,7 @@ C = TypeVar("C", bound=Candidate)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Planned:
+class _LabelledCell:
     """A cell of a plan with its labels."""
 
     cell: Cell
@@ -127,7 +127,7 @@ def reference_cell(study: Study, cells: Iterable[Cell]) -> list[Cell]:
     if wanted is None or wanted.seed is None:
         return []
     added = []
-    for members in grouped(_planned(cell) for cell in cells if generates(cell)):
+    for members in grouped(_labelled(cell) for cell in cells if generates(cell)):
         if not applies(members, wanted) or any(e.seed == wanted.seed for e in members):
             continue
         like = choose(members, dataclasses.replace(wanted, seed=None)).cell
@@ -150,7 +150,7 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
     answering = [cell for cell in cells if generates(cell) and cell.curve]
     if not answering:
         return [f"reference: nothing is tuned and asked for answers; give a tuned variant and the task {TASK}"]
-    members = grouped(_planned(cell) for cell in answering)
+    members = grouped(_labelled(cell) for cell in answering)
     if wanted.variant is not None and wanted.variant not in {m[0].variant for m in members}:
         known = sorted({m[0].variant for m in members})
         near = close_match(wanted.variant, known)
@@ -168,7 +168,7 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
     return [] if None in problems else [problems[0] or ""]
 
 
-def _missing(study: Study, members: Sequence[_Planned], wanted: ReferenceChoice) -> str | None:
+def _missing(study: Study, members: Sequence[_LabelledCell], wanted: ReferenceChoice) -> str | None:
     """Say why a group has no such reference; None where it has."""
     at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
     for name, value in wanted.fields.items():
@@ -189,9 +189,9 @@ def _missing(study: Study, members: Sequence[_Planned], wanted: ReferenceChoice)
     return None
 
 
-def _planned(cell: Cell) -> _Planned:
+def _labelled(cell: Cell) -> _LabelledCell:
     origin, steps, fields = cell.base or cell.point, [m.name for m in cell.modifications], cell.columns()
-    return _Planned(
+    return _LabelledCell(
         cell=cell,
         checkpoint=cell.checkpoint,
         family=origin.family,

@@ -24,13 +24,13 @@ SEEDS = (0, 1234, 1234, 1234)
 
 
 @functools.lru_cache(maxsize=4)
-def built_tasks(tasks: tuple[str, ...], settings: str, sign: str) -> BuiltTasks:  # noqa: ARG001
+def built_tasks(tasks: tuple[str, ...], settings: str, tasks_stamp: str) -> BuiltTasks:  # noqa: ARG001
     """Return the process's `BuiltTasks`; requests are built again only when one of the arguments has changed.
 
     Args:
         tasks: names of tasks or groups.
         settings: `Job.settings`.
-        sign: `Job.sign`, which changes with the rows that requests are built from.
+        tasks_stamp: `Job.tasks_stamp`, which changes with the rows that requests are built from.
 
     Raises:
         ConfigError: there is no such task.

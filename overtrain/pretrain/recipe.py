@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from model_wrappers.errors import ConfigError
-from overtrain.common.schema import Section, key
+from overtrain.common.schema import FileSection, key
 
 __all__ = ["Recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Section):
+class Recipe(FileSection):
     """One independent cosine run per budget, all from the same initialisation and the same order of the text.
 
     The defaults are the laptop-size ladder of the demo: an OLMo-like model (non-parametric norm, RoPE, SwiGLU, untied

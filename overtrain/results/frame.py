@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,12 +85,14 @@ def load_judged(path: str | Path) -> JudgedRecord | None:
 def load_runs(path: str | Path) -> pd.DataFrame:
     """Return one row per cell x task x metric of the study in ``path``.
 
-    Columns: study, cell_id, weights_id, status (done, failed, cancelled, missing), checkpoint, family, run, tokens (int64),
+    Columns: study, cell_id, weights_id, status (done, diverged, failed, cancelled,
+    missing), checkpoint, family, run, tokens (int64),
     checkpoint_learning_rate (of the pre-training, NaN if unknown), variant, modification, category (base, noise,
     finetune, ..., other), seed (Int64, missing for base),
     task, metric, value, stderr (over documents), n_documents (Int64), higher_is_better; then one column per field of a
     modification (``gamma``, ``learning_rate``, ...), missing where it does not apply. What training reports has the task
-    ``training``. A cell without a result has a row for every task and metric that the others have.
+    ``training``. A cell without a result has a row for every task and metric that the others have. So has a cell that
+    diverged; its values are the worst there are: infinite, or minus infinite where higher is better.
 
     Where answers were judged (``overtrain judge``), their win rates are rows of the task ``overtrain_alpaca_eval``, without a
     value for cells that were not judged, and ``reference`` (bool) marks the cells that the others are compared with.
@@ -112,6 +116,8 @@ def load_runs(path: str | Path) -> pd.DataFrame:
     rows: list[MetricRow | None] = []
     for number, (cell, own) in enumerate(zip(study.cells, measured, strict=True)):
         found = list(own) or _absent(known, cell)
+        if states[number] == "diverged":
+            found = [dataclasses.replace(row, value=_worst(row)) for row in found]
         found += _judged_rows(found, cell, () if judged is None else judged.rows(cell.cell_id), win_rates)
         numbers += [number] * max(1, len(found))
         rows += found or [None]
@@ -127,6 +133,13 @@ def load_runs(path: str | Path) -> pd.DataFrame:
     fields = [name for name in cells.columns if name not in COLUMNS]
     shown = {name: mark[numbers] for name, mark in marks.items() if mark.any()}
     return _typed(frame[[*COLUMNS, *fields]]).assign(**shown)
+
+
+def _worst(row: MetricRow) -> float | None:
+    """Return the value of a cell that diverged; None where neither direction is better, as for a distance."""
+    if row.higher_is_better is None:
+        return None
+    return -math.inf if row.higher_is_better else math.inf
 
 
 _SCORES = ("task", "metric", "value", "stderr", "n_documents", "higher_is_better")

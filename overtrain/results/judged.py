@@ -109,13 +109,13 @@ class JudgedCell:
     Attributes:
         reference: ``cell_id`` of the cell that it was compared with; its own for a reference.
         documents: instructions.
-        questions: that the judge was asked about them, earlier verdicts included.
-        missing: instructions without a verdict.
+        questions: that the judge was asked about them, earlier answers of the judge included.
+        missing: instructions without a preference.
         missing_by_reason: their number by reason.
         equal: instructions with two equal answers, which nobody is asked about.
         broken_special: special tokens that were broken in the texts.
         samples: of the judge's answers that name one of the two, over all questions; 0 where log-probabilities were read.
-        one_token: verdicts for which the judge named one answer's token alone.
+        one_token: preferences for which the judge named one answer's token alone.
         rows: the metrics, the win rate first.
     """
 
@@ -191,7 +191,7 @@ def read_judged(root: Path, cells: Sequence[CellRecord]) -> JudgedRecord | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{path} is damaged ({error!r}); delete it and run `overtrain judge` again (its verdicts are kept)"
+            f"{path} is damaged ({error!r}); delete it and run `overtrain judge` again (its preferences are kept)"
         ) from error
     known = {cell.cell_id for cell in cells}
     return dataclasses.replace(found, cells={name: cell for name, cell in found.cells.items() if name in known})
@@ -220,7 +220,7 @@ def _migrate(content: dict[str, Any]) -> dict[str, Any]:
 def judged_documents(root: Path, cell_id: str, judged: JudgedRecord) -> pa.Table | None:
     """Return task, metric, document, value and weight of one cell; None for a reference and for what was not judged.
 
-    Instructions without a verdict are left out.
+    Instructions without a preference are left out.
 
     Raises:
         StoreError: the file is missing or damaged, or not of the scores beside it.
@@ -241,12 +241,14 @@ def judged_documents(root: Path, cell_id: str, judged: JudgedRecord) -> pa.Table
             parts.append((metric, table["document"].to_numpy()[known], values[known]))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise StoreError(
-            f"{path} cannot be read ({error!r}); run `overtrain judge` again (its verdicts are kept)"
+            f"{path} cannot be read ({error!r}); run `overtrain judge` again (its preferences are kept)"
         ) from error
     wanted = next((row.value for row in judged.rows(cell_id) if row.metric == "win_rate"), None)
     found = parts[0][2].mean() if len(parts[0][2]) else None
     if (wanted is None) != (found is None) or (found is not None and abs(found - wanted) > 1e-6):
-        raise StoreError(f"{path} is not of the scores beside it; run `overtrain judge` again (its verdicts are kept)")
+        raise StoreError(
+            f"{path} is not of the scores beside it; run `overtrain judge` again (its preferences are kept)"
+        )
     counts = [len(values) for _, _, values in parts]
     words = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
     metrics = pa.DictionaryArray.from_arrays(pa.array(words), pa.array([name for name, _, _ in parts], pa.string()))

@@ -211,10 +211,10 @@ class StatusRecord:
         host: that ran the cell.
         pid: of the process that wrote the files.
         files: name -> what was written, ``status.json`` left out.
-        error: of a failed cell, the traceback included.
+        error: of a failed cell, the traceback included; of a diverged cell, what was not finite.
     """
 
-    status: Literal["done", "failed", "cancelled"]
+    status: Literal["done", "diverged", "failed", "cancelled"]
     started: float
     finished: float
     seconds: float

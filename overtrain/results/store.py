@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FILES", "CellState", "Status", "Store"]
 
-Status = Literal["done", "failed", "cancelled", "missing"]
+Status = Literal["done", "diverged", "failed", "cancelled", "missing"]
 
 FILES = ("spec.json", "results.json", "metrics.json", "documents.parquet", "training_log.json", "environment.json")
 """What a finished cell holds, beside ``status.json``; ``samples_<task>.jsonl`` and ``log.txt`` may be there too."""
@@ -173,7 +173,7 @@ class Store:
         self,
         cell_id: str,
         files: Mapping[str, bytes],
-        status: Literal["done", "failed", "cancelled"],
+        status: Literal["done", "diverged", "failed", "cancelled"],
         *,
         started: float,
         error: str = "",

@@ -9,7 +9,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from model_wrappers.errors import StoreError
+from model_wrappers.errors import DivergedError, StoreError
 from overtrain.common.captured import captured, tail
 from overtrain.results.store import Store
 from overtrain.run.executors import torchrun
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CellRunner", "CellStatus", "spec_file"]
 
-CellStatus = Literal["done", "failed", "skipped", "elsewhere"]
+CellStatus = Literal["done", "diverged", "failed", "skipped", "elsewhere"]
 """How an attempt to run a cell ended: evaluated, evaluated in vain, stored before, or held by another process."""
 
 
@@ -46,7 +46,8 @@ class CellRunner:
     def run(self, job: Job) -> CellStatus:
         """Run ``job`` unless it has a result or another process holds its cell.
 
-        A failing cell is stored with its traceback. Ctrl-C stores the cell as cancelled and is raised again. With
+        A cell whose weights or scores are not finite is stored as diverged, which is a result. A failing cell is stored with
+        its traceback. Ctrl-C stores the cell as cancelled and is raised again. With
         ``resources: {processes: N}`` the cell is measured by N processes under torchrun.
 
         Raises:
@@ -68,6 +69,9 @@ class CellRunner:
             except KeyboardInterrupt:
                 store.write(job.cell_id, spec | _log(store, job), "cancelled", started=started)
                 raise
+            except DivergedError as error:
+                store.write(job.cell_id, spec | _log(store, job), "diverged", started=started, error=str(error))
+                return "diverged"
             except Exception as error:  # noqa: BLE001  (one bad cell must not end a sweep of days)
                 text = "".join(traceback.format_exception(error))
                 store.write(job.cell_id, spec | _log(store, job), "failed", started=started, error=text)
@@ -80,7 +84,7 @@ class CellRunner:
         before = store.state(job.cell_id)
         if before.status == "failed":
             return self.retry.get(job.cell_id) != before.finished
-        return before.status == "done"
+        return before.status in {"done", "diverged"}
 
     def _measure(self, job: Job) -> dict[str, bytes]:
         if job.tuned_id is not None:

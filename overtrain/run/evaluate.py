@@ -46,18 +46,18 @@ class Outcome(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def session(tasks: tuple[str, ...], settings: str, sign: str) -> Session:
+def session(tasks: tuple[str, ...], settings: str, tasks_stamp: str) -> Session:
     """Return the process's session for ``tasks``.
 
     Args:
         tasks: names of tasks or groups.
         settings: `Job.settings`.
-        sign: `Job.sign`.
+        tasks_stamp: `Job.tasks_stamp`.
 
     Raises:
         OvertrainError: as `built_tasks`.
     """
-    return Session(built_tasks(tasks, settings, sign))
+    return Session(built_tasks(tasks, settings, tasks_stamp))
 
 
 class Session:

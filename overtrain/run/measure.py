@@ -32,7 +32,7 @@ def evaluate(job: Job) -> Outcome:
     """
     from overtrain.run.evaluate import session
 
-    return session(job.cell.tasks, job.settings, job.sign).evaluate(job)
+    return session(job.cell.tasks, job.settings, job.tasks_stamp).evaluate(job)
 
 
 def files_of(outcome: Outcome, *, samples: bool) -> dict[str, bytes]:

@@ -6,10 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-from model_wrappers.errors import OvertrainError
+from model_wrappers.errors import DivergedError, OvertrainError
 from model_wrappers.processes import end
 
-__all__ = ["main"]
+__all__ = ["DIVERGED", "main"]
+
+DIVERGED = "diverged: "
+"""What a process prints before the message of a `DivergedError`, for the parent process to tell it from an error."""
 
 
 def main(job_file: str, out: str) -> None:
@@ -32,6 +35,9 @@ def main(job_file: str, out: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
+    except DivergedError as error:
+        sys.stderr.write(f"{DIVERGED}{error}\n")
+        sys.exit(2)
     except OvertrainError as error:  # torch.distributed's own excepthook would swallow the message
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CellNote", "StudyStatus", "VariantStatus", "status", "status_table"]
 
-_COUNTS = ("done", "failed", "running", "missing")
+_COUNTS = ("done", "diverged", "failed", "running", "missing")
 
 
 @dataclass
@@ -34,6 +34,7 @@ class VariantStatus:
 
     variant: str
     done: int = 0
+    diverged: int = 0
     failed: int = 0
     running: int = 0
     missing: int = 0
@@ -42,7 +43,7 @@ class VariantStatus:
     @property
     def total(self) -> int:
         """All cells of the variant."""
-        return self.done + self.failed + self.running + self.missing
+        return self.done + self.diverged + self.failed + self.running + self.missing
 
 
 class CellNote(NamedTuple):
@@ -61,6 +62,7 @@ class StudyStatus:
         root: its folder.
         variants: counts per variant, in the study's order.
         running: key of every cell that some process holds -> its label and its log.
+        diverged: key of the cell -> its label and what was not finite.
         failed: key of the cell -> its label and the last line of the error.
         problems: why cells cannot be evaluated: message -> how many.
         to_pretrain: runs of ladders that are not there.
@@ -71,13 +73,14 @@ class StudyStatus:
     root: Path
     variants: list[VariantStatus]
     running: dict[str, CellNote] = field(default_factory=dict)
+    diverged: dict[str, CellNote] = field(default_factory=dict)
     failed: dict[str, CellNote] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     to_pretrain: int = 0
     remaining: float | None = None
 
     def count(self, what: str) -> int:
-        """Return the cells that are ``done``, ``failed``, ``running`` or ``missing``."""
+        """Return the cells that are ``done``, ``diverged``, ``failed``, ``running`` or ``missing``."""
         return sum(getattr(v, what) for v in self.variants)
 
 
@@ -112,9 +115,11 @@ def _note(found: StudyStatus, row: VariantStatus, cell: Cell, record: CellRecord
             found.problems[problem] = found.problems.get(problem, 0) + 1
         return
     state: CellState = store.state(record.cell_id)
-    if state.status in {"done", "failed"}:
+    if state.status in {"done", "diverged", "failed"}:
         setattr(row, state.status, getattr(row, state.status) + 1)
         row.seconds += state.seconds if state.status == "done" else 0.0
+        if state.status == "diverged":
+            found.diverged[cell.key] = CellNote(cell.label, state.reason)
         if state.status == "failed":
             found.failed[cell.key] = CellNote(cell.label, (state.reason.strip().splitlines() or [""])[-1])
     elif store.claimed(record.cell_id):
@@ -151,6 +156,7 @@ def status_table(found: StudyStatus) -> Table:
 
 def _caption(found: StudyStatus) -> str:
     lines = [f"{found.to_pretrain} runs of the ladder still to pre-train"] if found.to_pretrain else []
+    lines += [f"diverged: {label}: {reason}" for label, reason in list(found.diverged.values())[:5]]
     lines += [f"failed: {label}: {reason}" for label, reason in list(found.failed.values())[:5]]
     lines += [f"{count} cells cannot be evaluated: {text}" for text, count in list(found.problems.items())[:5]]
     if found.remaining is not None and (found.count("missing") or found.count("running")):

@@ -28,6 +28,7 @@ class Summary:
         cells: how many the sweep was about.
         done: how many of them have a result now.
         ran: how many of those this sweep evaluated.
+        diverged: labels of those whose weights or scores are not finite, with what was not.
         failed: labels of those that failed, with the last line of the error.
         missing: labels of those without a result, in a dry run what would be evaluated.
         refused: finished cells that are not what they were.
@@ -42,6 +43,7 @@ class Summary:
     cells: int
     done: int = 0
     ran: int = 0
+    diverged: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -52,13 +54,14 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell has a result."""
-        return self.done == self.cells
+        """Whether every cell has a result; to have diverged is one."""
+        return self.done + len(self.diverged) == self.cells
 
     def sentences(self) -> list[str]:
         """Return the summary for people, the most important line last."""
         lines = [f"refused: {text}" for text in self.refused]
         lines += [f"{count} cells cannot be evaluated: {text}" for text, count in self.problems.items()]
+        lines += [f"diverged: {text}" for text in self.diverged]
         lines += [f"failed: {text}" for text in self.failed]
         if self.dry_run:
             lines += [f"would run: {label}" for label in self.missing]
@@ -69,9 +72,10 @@ class Summary:
             ]
         if self.failed:
             lines.append("failed cells keep their traceback in status.json; --retry-failed runs them again")
+        diverged = f", {len(self.diverged)} diverged" if self.diverged else ""
         return [
             *lines,
-            f"{self.study}: {self.done} of {self.cells} cells done, {len(self.failed)} failed, in {self.root}",
+            f"{self.study}: {self.done} of {self.cells} cells done{diverged}, {len(self.failed)} failed, in {self.root}",
         ]
 
 
@@ -91,6 +95,8 @@ def summarise(study: Study, chosen: Sequence[Cell], plan: Plan, root: Path) -> S
         state = store.state(job.cell_id)
         if state.status == "done":
             summary.done += 1
+        elif state.status == "diverged":
+            summary.diverged.append(f"{cell.label}: {state.reason}")
         elif state.status == "failed":
             last = state.reason.strip().splitlines()[-1:] or [""]
             summary.failed.append(f"{cell.label}: {last[0]}")

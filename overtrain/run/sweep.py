@@ -120,7 +120,7 @@ def plan_study(study: Study, cells: Sequence[Cell], runs: Path) -> tuple[Plan, l
     text = held_out(study.points, runs)
     located = locate(_points(cells), runs)
     with captured(root / ".work" / "plan.log"):
-        plan = Planner(root, study.file, located, str(text) if text else None).plan(cells)
+        plan = Planner(root, located, str(text) if text else None).plan(cells)
     messages = refused(read_study(root), plan, store)
     write_study(root, study_record(study, cells, plan))
     return plan, messages
@@ -147,7 +147,7 @@ def _pending(jobs: Sequence[Job], *, retry_failed: bool) -> tuple[list[Job], dic
         state = Store(job.root).state(job.cell_id)
         if state.status == "failed" and retry_failed:
             retry[job.cell_id] = state.finished
-        if state.status not in {"done", "failed"} or job.cell_id in retry:
+        if state.status not in {"done", "diverged", "failed"} or job.cell_id in retry:
             pending.append(job)
     return pending, retry
 
@@ -155,7 +155,7 @@ def _pending(jobs: Sequence[Job], *, retry_failed: bool) -> tuple[list[Job], dic
 def _dry(study: Study, cells: Sequence[Cell], chosen: Sequence[Cell], runs: Path) -> Summary:
     root = runs / study.name
     text = held_out(study.points, runs)
-    planner = Planner(root, study.file, locate(_points(cells), runs), str(text) if text else None)
+    planner = Planner(root, locate(_points(cells), runs), str(text) if text else None)
     plan = planner.plan(chosen, compute=False)
     summary = summarise(study, chosen, plan, root)
     unplanned = [c.label for c in chosen if plan.problems.get(c.key) == "not planned yet"]

@@ -64,11 +64,11 @@ def _remove(tuned_id: str) -> None:
     """Remove an entry in one step: it is renamed to what a killed training leaves, which counts as absent."""
     cache = WeightsCache()
     with cache.lock(tuned_id):
-        entry, aside = cache.root / tuned_id, cache.root / f".{tuned_id}.tmp"
+        entry, renamed = cache.root / tuned_id, cache.root / f".{tuned_id}.tmp"
         if entry.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-            entry.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(renamed, ignore_errors=True)
+            entry.rename(renamed)
+            shutil.rmtree(renamed, ignore_errors=True)
 
 
 def _score(job: Job, study: Study, store: Store) -> float | None:

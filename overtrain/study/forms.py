@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import yaml  # noqa: TC002  (read at run time by get_type_hints)
 
-from overtrain.common.schema import Section, key
+from overtrain.common.schema import FileSection, key
 from overtrain.pretrain.recipe import Recipe
 
 __all__ = [
@@ -28,7 +28,7 @@ _RUN = "name of the pre-training run; without it, the family"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form(Section):
+class Form(FileSection):
     """A section that is turned into something else.
 
     Attributes:

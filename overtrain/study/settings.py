@@ -6,7 +6,7 @@ from collections.abc import Mapping  # noqa: TC003  (read at run time by get_typ
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from overtrain.common.schema import Section, key
+from overtrain.common.schema import FileSection, key
 from overtrain_tasks.alpaca_eval import TASK
 
 __all__ = [
@@ -25,7 +25,7 @@ LADDER_TEXT = "ladder"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Section):
+class Evaluation(FileSection):
     """How every cell is scored."""
 
     example: ClassVar[str] = """\
@@ -78,7 +78,7 @@ evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection(Section):
+class Selection(FileSection):
     """What selects one value per checkpoint where a variant leaves a choice, such as the learning rate.
 
     By default the training itself decides, by the loss on the rows that it holds out. Two words select by AlpacaEval's win
@@ -107,7 +107,7 @@ SELECTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceChoice(Section):
+class ReferenceChoice(FileSection):
     """The cell whose answers are the other side of AlpacaEval's comparisons.
 
     A key that is not given keeps its default: the last checkpoint, the middle of the grid of learning rates, the first
@@ -136,7 +136,7 @@ reference: {checkpoint: 3_094_000_000_000, learning_rate: 1e-5, seed: 3}
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeSettings(Section):
+class JudgeSettings(FileSection):
     """Which server judges AlpacaEval's answers, and how. The options of `overtrain judge` take precedence.
 
     The key of a server is never written in a file; set the environment variable `OPENAI_API_KEY`.
@@ -158,7 +158,7 @@ judge: {url: "http://127.0.0.1:8000/v1", model: meta-llama/Meta-Llama-3-70B-Inst
         "both", doc="ask `both` orders of each pair of answers, or AlpacaEval's own seeded order alone (`one`)"
     )
     max_missing: float = key(
-        0.01, least=0, most=1, allowed="a share from 0 to 1", doc="share of a cell's verdicts that may be missing"
+        0.01, least=0, most=1, allowed="a share from 0 to 1", doc="share of a cell's preferences that may be missing"
     )
     concurrency: int = key(64, above=0, doc="requests that wait for their answer at the same time")
     backend: Literal["logprobs", "sampled"] = key(
@@ -172,7 +172,7 @@ judge: {url: "http://127.0.0.1:8000/v1", model: meta-llama/Meta-Llama-3-70B-Inst
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrimaryComparison(Section):
+class PrimaryComparison(FileSection):
     """The one comparison that is named before the study runs. It needs no correction for looking at many benchmarks."""
 
     example: ClassVar[str] = """\
@@ -195,7 +195,7 @@ primary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellResources(Section):
+class CellResources(FileSection):
     """What one cell takes from the machine or the cluster."""
 
     example: ClassVar[str] = "resources: {cpus: 16, gpus: 8, processes: 8}\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003  (read at run time by get_type_hints)
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from overtrain.common.schema import Section, key
+from overtrain.common.schema import FileSection, key
 from overtrain.common.typed_json import Value  # noqa: TC001  (read at run time by get_type_hints)
 from overtrain.study.forms import FoldersForm, LadderForm, RevisionsForm, TunedForm
 from overtrain.study.settings import (
@@ -120,7 +120,7 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(Section):
+class Study(FileSection):
     """One YAML file; its keys are the fields that are declared with `key`.
 
     Attributes:

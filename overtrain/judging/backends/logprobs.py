@@ -24,7 +24,7 @@ from overtrain.judging.prompt import FIRST, SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from model_wrappers.serving.client import Answer, Endpoint
+    from model_wrappers.serving.client import Endpoint, Reply
     from overtrain.judging.backends.base import JudgeServer, Messages, OnReply, Question, Reason
 
 __all__ = ["LogprobsBackend", "prepare", "read_preference"]
@@ -62,7 +62,7 @@ class LogprobsBackend:
         """Send one request per question; see `Backend.ask`."""
         readable = useless = 0
 
-        def answered(key: bytes, answer: Answer) -> None:
+        def answered(key: bytes, answer: Reply) -> None:
             nonlocal readable, useless
             if answer.body is None:
                 on_reply(key, answer.kind, answer.error or "")  # type: ignore[arg-type]  # "ok" has a body

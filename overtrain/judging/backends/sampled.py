@@ -28,7 +28,7 @@ from overtrain.judging.prompt import FIRST, SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from model_wrappers.serving.client import Answer
+    from model_wrappers.serving.client import Reply
     from overtrain.judging.backends.base import JudgeServer, Messages, OnReply, Question
 
 __all__ = ["DEFAULT_SAMPLES", "SampledBackend", "prepare", "read_samples"]
@@ -107,7 +107,7 @@ class _Sampling:
                 return
             yield tally, self._backend.request(tally.question.messages, self._backend.samples - tally.count)
 
-    def answered(self, tally: _Tally, answer: Answer) -> None:
+    def answered(self, tally: _Tally, answer: Reply) -> None:
         """Count the samples of one answer; hand the preference over when all samples of its question have come."""
         if answer.body is None:
             self._on_reply(tally.question.key, answer.kind, answer.error or "")  # type: ignore[arg-type]  # "ok" has a body

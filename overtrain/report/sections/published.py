@@ -1,4 +1,4 @@
-"""The paper's own statements where its text gives numbers, with ours beside them where this study measured the same.
+"""The paper's own statements where its text gives numbers, with a test of each where this study measured the same.
 
 Source: Springer et al. (2025), "Overtrained Language Models Are Harder to Fine-Tune", abstract and Sections 2.2 and 3.1.
 """
@@ -6,79 +6,30 @@ Source: Springer et al. (2025), "Overtrained Language Models Are Harder to Fine-
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from model_wrappers.errors import DataError
 from overtrain.analysis.compare import compare
+from overtrain.analysis.equivalence import DIFFERENT, EQUAL, equivalence
 from overtrain.analysis.verdict import format_tokens
 from overtrain.report.axes import fields, trained_on
 from overtrain.report.points import in_metric_direction, named
 from overtrain.report.section import Section
+from overtrain.report.statements import EQUALITY_SHARE, NEAR, STATEMENTS, Statement, budgets
 from overtrain.report.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from overtrain.report.curves import Curve
     from overtrain.report.data import ReportData
     from overtrain.report.measures import Measure
 
 __all__ = ["Published"]
 
 NOT_MEASURED = "not measured here"
-_NEAR = 0.05
-"""Checkpoints within 5% of the tokens that the paper's text rounds to are taken as the ones it means."""
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One number of the paper's text.
-
-    Attributes:
-        says: in our words.
-        where: in the paper.
-        family: pattern for the family of checkpoints.
-        data: pattern for the variant or its fine-tuning data.
-        measure: pattern for what is measured.
-        compare: budgets that the statement compares, or None for one about the inflection point.
-        up_to: tokens that the study must reach for a statement about the inflection point to be checked.
-    """
-
-    says: str
-    where: str
-    family: str
-    data: str
-    measure: str
-    compare: tuple[float, float] | None = None
-    up_to: float = 3e12
-
-
-_OLMO_1B, _OLMO_7B = r"olmo[-_ ]?1b", r"olmo[-_ ]?(2[-_ ].*)?7b"
-_BENCHMARKS, _JUDGED = r"average of \d+ benchmarks|overtrain_(ten|core8)", r"alpaca_?eval"
-STATEMENTS = (
-    Statement(
-        "OLMo-1B, instruction-tuned: over 2% worse at 3T tokens than at 2.3T on multiple standard benchmarks",
-        "abstract", _OLMO_1B, r"hh|tulu", _BENCHMARKS, (2.3e12, 3e12),
-    ),
-    Statement(
-        "OLMo-1B tuned on Anthropic-HH: AlpacaEval score up to 3% lower at 3T tokens than at 2.3T",
-        "Section 2.2", _OLMO_1B, r"hh", _JUDGED, (2.3e12, 3e12),
-    ),
-    Statement(
-        "OLMo-1B, instruction-tuned: at 3T tokens down to the level of 1.5T",
-        "Section 2.2", _OLMO_1B, r"hh|tulu", _BENCHMARKS, (1.5e12, 3e12),
-    ),
-    Statement(
-        "OLMo-1B tuned on Anthropic-HH or TULU: overtraining at budgets beyond 2.5T tokens, in and out of distribution",
-        "Section 3.1", _OLMO_1B, r"hh|tulu", _BENCHMARKS,
-    ),
-    Statement(
-        "OLMo-7B (OLMo-2-7B in Table 1): no overtraining observed up to 3T tokens",
-        "Section 3.1", _OLMO_7B, r"hh|tulu", _BENCHMARKS,
-    ),
-)  # fmt: skip
 
 
 class Published(Section):
@@ -102,8 +53,8 @@ class Published(Section):
                 if not data.scores.measured(curve, measure):
                     continue
                 try:
-                    row = in_metric_direction(compare(data.long(curve, measure), *pair), measure)
-                    yield "published", named(row, curve, measure)
+                    row = in_metric_direction(_tested(data, curve, measure, statement, pair), measure)
+                    yield "published", named(row, curve, measure, claim=statement.claim)
                 except DataError as error:
                     where = (curve.family, curve.label, measure.name, f"the paper's comparison of {pair}")
                     data.leave_out(*where, why=error)
@@ -114,11 +65,18 @@ class Published(Section):
         yield "variants", table.assign(data=list(_training_data(data).values())).reset_index(drop=True)
 
     def sentences(self, data: ReportData) -> Iterator[str]:
-        """Yield the source."""
+        """Yield the source, and what the tests are."""
         if data.with_published:
             yield (
                 "Springer et al. (2025), arXiv 2503.19206. Checkpoints within 5% of the tokens that the text names are "
                 "compared."
+            )
+            yield (
+                'A sentence that says "lower" is tested as a difference. One that says "the level of" is tested as '
+                "equivalence: two one-sided tests at 5% against a margin that was set beforehand. The margin is the study's "
+                f"plateau_margin on the metric of its primary comparison, and {EQUALITY_SHARE:.0%} of the earlier checkpoint's "
+                "score elsewhere. Percentages are relative to the earlier checkpoint's score; the text does not say whether "
+                "its own are relative or points."
             )
 
     def tables(self, data: ReportData) -> Iterator[Table]:
@@ -126,6 +84,19 @@ class Published(Section):
         if data.with_published:
             rows = [[s.says, s.where, "; ".join(_ours(data, s)) or NOT_MEASURED] for s in STATEMENTS]
             yield Table("", ["The paper", "where", "this study"], rows, prose=True)
+
+
+def _tested(
+    data: ReportData, curve: Curve, measure: Measure, statement: Statement, pair: tuple[int, int]
+) -> pd.DataFrame:
+    """Return the comparison of a statement's two budgets, lower is better, with the test of equality where it says so."""
+    row = compare(data.long(curve, measure), *pair)
+    if statement.claim != "equal":
+        return row
+    primary, margin = data.study.primary, data.study.plateau_margin
+    if margin is not None and primary is not None and primary.metric == measure.metric:
+        return equivalence(row, margin)
+    return equivalence(row, EQUALITY_SHARE * row["mean_before"].abs())
 
 
 def _training_data(data: ReportData) -> dict[tuple[str, str], str]:
@@ -155,30 +126,47 @@ def _ours(data: ReportData, statement: Statement) -> list[str]:
 
 def _compared(row: Mapping[Any, Any], statement: Statement) -> str:
     assert statement.compare is not None
-    near = [abs(row[c] / b - 1) <= _NEAR for c, b in zip(("before", "after"), statement.compare, strict=True)]
-    if not all(near):
+    near = [abs(row[c] / b - 1) <= NEAR for c, b in zip(("before", "after"), statement.compare, strict=True)]
+    if not all(near) or row["claim"] != statement.claim:
         return ""
     bars = "" if pd.isna(row["low"]) else f", 95% interval {row['low']:.4g} to {row['high']:.4g}"
     budgets_text = f"from {format_tokens(row['before'])} to {format_tokens(row['after'])}"
-    return f"{row['line']}, {row['metric']}: {row['effect']:+.4g} ({100 * row['relative']:+.2g}%) {budgets_text}{bars}"
+    change = (
+        f"{row['line']}, {row['metric']}: {row['effect']:+.4g} ({100 * row['relative']:+.2g}%) {budgets_text}{bars}"
+    )
+    return f"{change}: {_equality(row) if statement.claim == 'equal' else _difference(row, statement)}"
+
+
+def _equality(row: Mapping[Any, Any]) -> str:
+    """Return what the test of equality found, in words."""
+    margin = f"the margin of {row['margin']:.4g}"
+    if row["equality"] == EQUAL:
+        return f"equal within {margin} (p = {row['p_equal']:.2g})"
+    if row["equality"] == DIFFERENT:
+        return f"not equal: the difference exceeds {margin}"
+    return f"equality within {margin} is neither shown nor excluded"
+
+
+def _difference(row: Mapping[Any, Any], statement: Statement) -> str:
+    """Return what the test of a difference found, in words."""
+    if pd.isna(row["low"]):
+        return "its error is unknown, so nothing is shown"
+    if row["low"] <= 0 <= row["high"]:
+        return "no difference is shown"
+    if not row["worse"]:
+        return "the later checkpoint is better, contrary to the statement"
+    if statement.more_than is None:
+        return "the later checkpoint is worse, as stated"
+    least, most = sorted(abs(row[end] / row["mean_before"]) for end in ("low", "high"))
+    size = f"{statement.more_than:.0%}"
+    if least > statement.more_than:
+        return f"the later checkpoint is worse by more than {size}, as stated"
+    sure = f"{size} is excluded" if most < statement.more_than else f"whether by more than {size} is open"
+    return f"the later checkpoint is worse; {sure}"
 
 
 def _inflection(row: Mapping[Any, Any], data: ReportData, statement: Statement) -> str:
     last = data.cells.loc[data.cells["family"] == row["family"], "tokens"].max()
-    if last < statement.up_to * (1 - _NEAR):
+    if last < statement.up_to * (1 - NEAR):
         return ""
     return f"{row['line']}, {row['metric']}: {row['sentence']}"
-
-
-def budgets(statement: Statement, known: list[int]) -> tuple[int, int] | None:
-    """Return the two budgets among ``known`` that a statement means, None where one of them is lacking.
-
-    >>> budgets(STATEMENTS[0], [1_500, 2_353_000_000_000, 3_048_000_000_000, 3_094_000_000_000])
-    (2353000000000, 3048000000000)
-    """
-    if statement.compare is None:
-        return None
-    nearest = [min(known, key=lambda n: abs(n - wanted)) for wanted in statement.compare]
-    if any(abs(n / wanted - 1) > _NEAR for n, wanted in zip(nearest, statement.compare, strict=True)):
-        return None
-    return nearest[0], nearest[1]

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor", "JobOutcome", "JobStatus"]
 
-JobStatus = Literal["done", "failed", "skipped"]
-"""How a job ended: evaluated, evaluated in vain, or not evaluated because another process has stored its result."""
+JobStatus = Literal["done", "diverged", "failed", "skipped"]
+"""How a job ended: evaluated, without finite weights or scores, with an error, or not run because its result was stored
+meanwhile by another process."""
 
 
 @dataclass(frozen=True)

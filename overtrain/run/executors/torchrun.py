@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_wrappers.errors import DivergedError
 from overtrain.run.job_file import job_file
+from overtrain.run.process import DIVERGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +62,7 @@ def run_processes(module: str, arguments: Sequence[str], processes: int) -> dict
     at once. All output goes to this process's standard output.
 
     Raises:
+        DivergedError: as the processes raise.
         RuntimeError: torchrun failed; the message is the processes' own where they printed one, else their last lines.
     """
     for attempt in range(1, ATTEMPTS + 1):
@@ -73,6 +76,9 @@ def run_processes(module: str, arguments: Sequence[str], processes: int) -> dict
             sys.stdout.write(printed)
             if done.returncode == 0:
                 return {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
+        diverged = [line for line in printed.splitlines() if line.startswith(DIVERGED)]
+        if diverged:
+            raise DivergedError(diverged[0].removeprefix(DIVERGED))
         messages = [line for line in printed.splitlines() if line.startswith("error: ")]
         if messages:
             raise RuntimeError(f"torchrun ended with {done.returncode}: {messages[0]}")

@@ -15,7 +15,7 @@ import pytest
 
 from model_wrappers.cache import cache_root
 from model_wrappers.checkpoints import fingerprints
-from model_wrappers.checkpoints.checkpoint import Checkpoint, find_duplicates, load_error
+from model_wrappers.checkpoints.checkpoint import Checkpoint, load_error
 from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.errors import CheckpointError, ConfigError
 
@@ -234,8 +234,7 @@ def test_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
     expected = digest(json.dumps(sorted([digest(b"1"), digest(b"2")]), separators=(",", ":")).encode())
     assert Checkpoint(repo=one).fingerprint() == expected
     a, b, c = (Checkpoint(repo=p, tokens=n) for n, p in enumerate((one, two, other), start=1))
-    assert find_duplicates([a, b, c]) == [(a, b)]
-    assert find_duplicates([a, c]) == []
+    assert a.fingerprint() == b.fingerprint() != c.fingerprint()
     assert a.describe() == {
         "repo": str(one),
         "revision": None,
@@ -357,7 +356,7 @@ def test_damaged_safetensors_are_named(tmp_path: Path, make_model: Any) -> None:
 
 PRELUDE = """
 import json
-from model_wrappers.checkpoints.checkpoint import Checkpoint, find_duplicates
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import CheckpointError
 
 def message(call):
@@ -429,7 +428,7 @@ for x in c: x.verify()
 show({
   "describe": c[0].describe(), "shas": [x.sha() for x in c],
   "hashes": main.weight_hashes(),
-  "duplicates": [[a.revision, b.revision] for a, b in find_duplicates(c)],
+  "fingerprints": [x.fingerprint() for x in c],
   "side": main.side_file("init_std.json").read_text(), "no_side": main.side_file("other.json"),
   "inner": Checkpoint(repo="org/model", subfolder="in").weight_hashes(),
   "sharded": Checkpoint(repo="org/model", revision="sharded").weight_hashes(),
@@ -452,7 +451,8 @@ show({
         "model-00001-of-00002.safetensors": digest(SAFE),
         "model-00002-of-00002.safetensors": digest(LATER),
     }
-    assert found["duplicates"] == [["stage1-step2000-tokens2B", f] for f in ("stage1-step3000-tokens3B", "main")]
+    first, second, third, last = found["fingerprints"]
+    assert first != second == third == last
     assert found["side"] == '{"std": {}}'
     assert found["no_side"] is None
     assert not [r for r in hub.requests if "/lfs/" in r.path]

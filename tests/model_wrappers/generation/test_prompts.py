@@ -8,7 +8,7 @@ import pytest
 
 from model_wrappers.errors import ConfigError
 from model_wrappers.generation.options import GenerateOptions
-from model_wrappers.generation.prompts import TUNING, Instruction, next_turns, resolve_template, room_for, write
+from model_wrappers.generation.prompts import TUNING, Instruction, answer_length, next_turns, resolve_template, write
 from model_wrappers.training.formats import Message
 from model_wrappers.training.templates import TEMPLATES, render_prompt
 
@@ -59,18 +59,18 @@ def test_without_tuning_the_chat_template_else_an_error(tokenizer):
 
 
 def test_an_answer_is_shortened_before_a_prompt_is_cut():
-    assert room_for(10, 100, 200) == (100, False)
-    assert room_for(100, 100, 200) == (100, False)
+    assert answer_length(10, 100, 200) == (100, False)
+    assert answer_length(100, 100, 200) == (100, False)
     for prompt in range(101, 189):  # a sixteenth of 200 is 12
-        room = room_for(prompt, 100, 200)
+        room = answer_length(prompt, 100, 200)
         assert room.tokens % 12 == 0
         assert not room.truncated
         assert 200 - prompt - 12 < room.tokens <= 200 - prompt
-    assert room_for(189, 100, 200) == (12, True)
-    assert room_for(5000, 100, 200) == (12, True)
-    assert room_for(197, 3, 200) == (3, False)
-    assert room_for(198, 3, 200) == (3, True)
-    assert len({room_for(n, 1024, 2048).tokens for n in range(4096)}) <= 17
+    assert answer_length(189, 100, 200) == (12, True)
+    assert answer_length(5000, 100, 200) == (12, True)
+    assert answer_length(197, 3, 200) == (3, False)
+    assert answer_length(198, 3, 200) == (3, True)
+    assert len({answer_length(n, 1024, 2048).tokens for n in range(4096)}) <= 17
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.compat import instance, rolling_request
-from model_wrappers.lm import PerturbedLM
+from model_wrappers.lm import FineTunedLM, PerturbedLM
 from model_wrappers.scoring import comparison, engine, proofs
 from model_wrappers.scoring.tokens import Request
 
@@ -151,6 +151,17 @@ def test_a_configuration_that_names_another_origin_is_the_same(make_model, tmp_p
     folder = make_model("olmo")
     values(lm(folder))
     values(lm(_config(folder, tmp_path, _name_or_path="elsewhere", transformers_version="5.0.0")))
+    assert len(compared) == 1
+
+
+def test_base_and_tuned_weights_share_a_proof(make_model, tmp_path, compared):
+    """Training leaves another configuration behind: ``use_cache`` is off."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "1 + 1 =", "completion": " 2"}\n' * 4)
+    folder = make_model("olmo")
+    values(lm(folder))
+    tuning = {"data": str(rows), "learning_rate": 1e-2, "max_steps": 1, "train_batch_size": 4, "device": "cpu"}
+    values(FineTunedLM(pretrained=str(folder), **tuning))
     assert len(compared) == 1
 
 

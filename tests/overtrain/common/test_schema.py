@@ -8,16 +8,16 @@ from typing import Any, Literal
 import pytest
 
 from model_wrappers.errors import ConfigError
-from overtrain.common.schema import Section, key, keys, sections
+from overtrain.common.schema import FileSection, key, keys, sections
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inner(Section):
+class Inner(FileSection):
     depth: int = key(1, above=0, doc="how deep")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outer(Section):
+class Outer(FileSection):
     share: float = key(0.5, least=0, most=1, doc="a share", identity="always")
     mode: Literal["a", "b"] = key("a", doc="added later", identity="changed")
     place: str = key("here", name="where", pattern="[a-z]+", allowed="small letters", doc="renamed in the file")

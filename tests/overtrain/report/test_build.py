@@ -344,6 +344,31 @@ def test_the_papers_statements(make_study, built, tmp_path):
     row = table[(table["before"] == tokens[1]) & (table["metric"] == "primary")].iloc[0]
     assert f"{row['effect']:+.4g} ({100 * row['relative']:+.2g}%) from 2.35T to 3.05T" in page.words
     assert page.words.count("not measured here") == 2  # AlpacaEval, and the 7B models
+    assert row["claim"] == "worse"
+
+
+@pytest.mark.parametrize(
+    ("shape", "margin", "told"),
+    [
+        ("flat", None, "equal within the margin of"),
+        ("flat", 1e-6, "equality within the margin of 1e-06 is neither shown nor excluded"),
+        ("u", None, "not equal: the difference exceeds the margin of"),
+    ],
+)
+def test_the_level_of_another_checkpoint_is_tested_as_equality(make_record, make_study, tmp_path, shape, margin, told):
+    """Neither a difference that is shown nor one that is not says that two checkpoints are equal."""
+    tokens = (1_000_000_000_000, 1_501_000_000_000, 2_000_000_000_000, 2_353_000_000_000, 3_048_000_000_000)
+    about = {"budgets": tokens, "families": ("OLMo-1B",), "tuning": "hh", "gammas": (), "data": "anthropic_hh"}
+    about |= {"rates": (3e-4,), "documents": 160}
+    frame, documents = make_study(shape, **about)
+    named = {"task": "alpha", "metric": "bits_per_byte", "variant": "hh", "compare": [tokens[1], tokens[-1]]}
+    study = make_record(primary=named, **({} if margin is None else {"plateau_margin": margin}))
+    page = Page(build(frame, documents, tmp_path, study=study, published=True).read_text("utf-8"))
+    table = pd.read_parquet(tmp_path / "tables" / "published.parquet")
+    row = table[(table["claim"] == "equal") & (table["metric"] == "bits_per_byte")].iloc[0]
+    assert row["margin"] == pytest.approx(margin or 0.01 * row["mean_before"])
+    assert told in page.words
+    assert ("the later checkpoint is worse by more than 2%, as stated" in page.words) == (shape == "u")
 
 
 def test_report_reads_a_run_folder(make_record, make_study, lose_cells, make_run, primary, tmp_path):

@@ -390,3 +390,32 @@ def test_a_generation_task_runs_twice_to_the_same_cell(study, runs, tmp_path):
     edit(study, "text_file: text.jsonl", "include_path: tasks")
     summary = run(study, runs, only=["model-0 sft"])
     assert (summary.done, summary.failed) == (2, [])
+
+
+def test_divergence_is_an_outcome_recorded_shown_never_scored_and_never_selected(models, tmp_path, runs):
+    weights = models[1] / "model.safetensors"
+    study = write_study(tmp_path, *models)
+    edit(study, "learning_rate: 1e-2", "learning_rate: [1e-3, 1e30]")
+    edit(study, "gamma: [0.1]", "gamma: [0.1, 1e300]")
+    before = weights.read_bytes()
+    summary = run(study, runs)
+    assert weights.read_bytes() == before
+    assert (summary.failed, summary.missing, summary.complete) == ([], [], True)
+    assert summary.done + len(summary.diverged) == summary.cells
+    assert all("1e+30" in text or "1e+300" in text for text in summary.diverged)
+    assert any("training diverged at step" in text for text in summary.diverged)
+    assert any("numbers in" in text for text in summary.diverged)
+    assert f"{len(summary.diverged)} diverged" in summary.sentences()[-1]
+    found = status(study, runs)
+    assert found.count("diverged") == len(summary.diverged)
+    frame = load_runs(runs / "tiny")
+    diverged = frame[frame["status"] == "diverged"]
+    assert len(diverged["cell_id"].unique()) == len(summary.diverged)
+    lower = diverged[diverged["higher_is_better"].eq(False)]
+    assert len(lower)
+    assert (lower["value"] == float("inf")).all()
+    assert diverged[diverged["higher_is_better"].isna()]["value"].isna().all()
+    tuned = frame[(frame["metric"] == "validation_loss") & (frame["category"] == "finetune")]
+    assert (tuned.loc[tuned.groupby("checkpoint")["value"].idxmin(), "learning_rate"] == 1e-3).all()
+    again = run(study, runs)
+    assert (again.ran, again.complete) == (0, True)

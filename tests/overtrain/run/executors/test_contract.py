@@ -57,6 +57,14 @@ def test_each_job_has_one_outcome_and_a_failure_stops_no_other(kind, tmp_path):
     assert "boom" in Store(tmp_path).state(jobs[1].cell_id).reason
 
 
+def test_divergence_is_a_result_and_not_repeated(kind, tmp_path):
+    jobs = make_jobs(tmp_path, "diverges", "works")
+    assert statuses(kind, jobs) == {0: "diverged", 1: "done"}
+    assert Store(tmp_path).state(jobs[0].cell_id).reason == "training diverged at step 3"
+    assert statuses(kind, jobs) == {0: "skipped", 1: "skipped"}
+    assert measured(tmp_path) == [1, 1]
+
+
 def test_a_failure_is_repeated_once_where_that_is_asked_for(kind, tmp_path):
     jobs = make_jobs(tmp_path, "fails", "works", "fails")
     statuses("here", jobs)
@@ -128,7 +136,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(kind, tmp_path):
     assert "KeyboardInterrupt" in errors
     jobs = make_jobs(tmp_path, *["waits"] * 3)
     assert set(states(jobs)) <= {"cancelled", "missing"}
-    assert kind == "workers" or "cancelled" in states(jobs)  # workers are ended without a word
+    assert kind != "here" or "cancelled" in states(jobs)  # workers, and sometimes Ray tasks, are ended without a word
     assert not any(Store(tmp_path).claimed(job.cell_id) for job in jobs)
     (tmp_path / "wait").unlink()
     assert statuses(kind, jobs) == {0: "done", 1: "done", 2: "done"}

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from model_wrappers.checkpoints.checkpoint import Checkpoint
     from overtrain.plan.cells import Cell
 
-__all__ = ["checkpoint_witness", "data_witness", "task_witness"]
+__all__ = ["checkpoint_stamp", "data_stamp", "tasks_stamp"]
 
 _WEIGHTS = (".safetensors", ".bin")
 _PACKAGES = ("lm_eval", "lm-eval-overtrain", "transformers", "datasets")
 _VARIABLES = ("OVERTRAIN_DATA", "OVERTRAIN_FEWSHOT_SPLIT")
 
 
-def checkpoint_witness(checkpoint: Checkpoint) -> str:
+def checkpoint_stamp(checkpoint: Checkpoint) -> str:
     """Return a digest of the weights' fingerprint and of the files beside them (the commit, for a repository).
 
     Raises:
@@ -35,10 +35,10 @@ def checkpoint_witness(checkpoint: Checkpoint) -> str:
     return digest([checkpoint.fingerprint(), beside])
 
 
-def task_witness(cell: Cell, text_file: str | None) -> str:
+def tasks_stamp(cell: Cell, text_file: str | None) -> str:
     """Return a digest of what decides a cell's requests: tasks, settings, task files, local rows, versions.
 
-    Rows on the hub have no witness here: they are read again when a cell is evaluated, and compared.
+    Rows on the hub have no stamp here: they are read again when a cell is evaluated, and compared.
     """
     import overtrain_tasks
 
@@ -50,7 +50,7 @@ def task_witness(cell: Cell, text_file: str | None) -> str:
     return digest([sorted(cell.tasks), evaluation.identity(), stamps, text, named, [version(p) for p in _PACKAGES]])
 
 
-def data_witness(cell: Cell) -> str:
+def data_stamp(cell: Cell) -> str:
     """Return a digest of the local files that the cell's modifications read."""
     root = os.environ.get("OVERTRAIN_DATA")
     found = []
