@@ -34,10 +34,14 @@ if TYPE_CHECKING:
 
     from overtrain.analysis.layout import Array, Layout
 
-__all__ = ["SIMULATIONS", "Contrasts", "Selection", "combine", "divide", "maxima", "pairs", "unit_terms"]
+__all__ = ["CALIBRATION", "SIMULATIONS", "Contrasts", "Selection", "combine", "divide", "maxima", "pairs", "unit_terms"]
 
 SIMULATIONS = 20_000
 """Simulated null studies behind a critical value; its Monte Carlo error is then about 0.015."""
+
+CALIBRATION = 0.9
+"""Share of the level at which critical values are read: the noise model is estimated, which costs half a point of level with
+three seeds whose slopes differ."""
 
 _LOWER = 0.2
 """One minus the confidence of the upper limit of the variance between units, and of the jitter."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from overtrain.analysis.contrasts import maxima
+from overtrain.analysis.contrasts import CALIBRATION, maxima
 from overtrain.analysis.inflection import selections
 from overtrain.analysis.long import require
 from overtrain.analysis.shape import classify
@@ -117,11 +117,12 @@ def _adjust(members: Sequence[CurveTests], seed: int, simulations: int) -> tuple
     level = members[0].level
     worst = np.full(size, -np.inf)
     for tests, part in zip(members, drawn, strict=True):
-        own = float(np.quantile(part, 1 - tests.tested_level))
+        own = float(np.quantile(part, 1 - CALIBRATION * tests.tested_level))
         worst = np.maximum(worst, part[:size] / own if np.isfinite(own) and own > 0 else -np.inf)
-    factor = max(float(np.quantile(worst, 1 - level)), 1.0)
+    factor = max(float(np.quantile(worst, 1 - CALIBRATION * level)), 1.0)
     observed = [tests.largest_rise[0] / tests.critical[0] for tests in members]
-    return factor, np.array([(1 + (worst >= value).sum()) / (1 + size) for value in observed])
+    shares = np.array([(1 + (worst >= value).sum()) / (1 + size) for value in observed])
+    return factor, np.minimum(shares / CALIBRATION, 1.0)
 
 
 def _rises(tests: CurveTests, place: int, seed: int, simulations: int) -> Array:

@@ -15,6 +15,9 @@ _SHARE = 0.5
 """Weight of a budget's own variance in the noise model; the rest is the pooled one. Three seeds estimate the first with two
 degrees of freedom; alone it would make some critical values of a noisy last budget far too small."""
 
+_SLOPES = 2.0
+"""What the observed variance of slopes is multiplied by in the noise model."""
+
 
 def unit_variance(cells: Array, *, paired: bool, pooled: bool) -> tuple[Array, float]:
     """Return the variance of one unit's value at each budget and its degrees of freedom.
@@ -51,8 +54,7 @@ def noise_covariance(cells: Array, *, paired: bool, equal: bool = False) -> tupl
     """Estimate the covariance over budgets of one unit's deviations, and the degrees of freedom of its size.
 
     Where units are paired and there are three budgets or more, a unit deviates by a slope of its own over the order of
-    budgets and by independent noise whose variance differs between budgets. The variance of the slopes is the observed one
-    minus what the noise adds to it, and never negative. A budget's noise is the mean of its own and the pooled estimate.
+    budgets and by independent noise whose variance differs between budgets (`slope_variance`). A budget's noise is the mean of its own and the pooled estimate.
 
     Args:
         cells: shape (budgets, units); NaN where a budget has fewer units (not with ``paired``).
@@ -83,7 +85,10 @@ def noise_covariance(cells: Array, *, paired: bool, equal: bool = False) -> tupl
 
 
 def slope_variance(cells: Array, *, paired: bool) -> float:
-    """Estimate the variance between units of the slope over the order of budgets, beyond what noise adds to it.
+    """Bound the variance between units of the slope over the order of budgets, beyond what noise adds to it.
+
+    The observed variance counts twice: with three units it has two degrees of freedom, and studies whose slopes happen to
+    agree are those whose mean slope looks large.
 
     Args:
         cells: shape (budgets, units).
@@ -98,7 +103,7 @@ def slope_variance(cells: Array, *, paired: bool) -> float:
     left = cells - cells.mean(axis=1, keepdims=True)
     order, slopes, left = _slopes(left - left.mean(axis=0))
     pooled = float((left**2).sum()) / ((budgets - 2) * (units - 1))
-    return max(float(slopes @ slopes) / (units - 1) - pooled / float(order @ order), 0.0)
+    return max(_SLOPES * float(slopes @ slopes) / (units - 1) - pooled / float(order @ order), 0.0)
 
 
 def _slopes(residuals: Array) -> tuple[Array, Array, Array]:

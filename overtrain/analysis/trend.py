@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, maxima
+from overtrain.analysis.contrasts import CALIBRATION, SIMULATIONS, Contrasts, maxima
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import per_group
 
@@ -81,16 +81,16 @@ def trend(
         if known:
             every = np.arange(budgets - 1)
             null = maxima(contrasts, [(every, np.ones(budgets - 1))], seed, simulations)[:, 0]
-            critical = float(np.quantile(null, 1 - level))
+            critical = float(np.quantile(null, 1 - CALIBRATION * level))
             up, fall = float(contrasts.statistics.max()), float((-contrasts.statistics).max())
             direction = _direction(up > critical, fall > critical)
             row |= {
                 "statistic": up,
                 "critical": critical,
-                "p_value": float((1 + (null >= up).sum()) / (1 + len(null))),
+                "p_value": _p_value(null, up),
                 "grows": direction == "grows",
                 "statistic_down": fall,
-                "p_value_down": float((1 + (null >= fall).sum()) / (1 + len(null))),
+                "p_value_down": _p_value(null, fall),
                 "shrinks": direction == "shrinks",
                 "direction": direction,
             }
@@ -103,3 +103,7 @@ def _direction(rises: bool, falls: bool) -> str:
     if rises and falls:
         return "both ways"
     return "grows" if rises else "shrinks" if falls else "not established"
+
+
+def _p_value(null: Array, statistic: float) -> float:
+    return min(float((1 + (null >= statistic).sum()) / (1 + len(null))) / CALIBRATION, 1.0)

