@@ -127,8 +127,9 @@ def compare_all(
             every = np.arange(len(weights))
             sides = [(every, np.ones(len(every))), (every, -np.ones(len(every)))]
             null = maxima(contrasts, sides, seed).max(axis=1)
-            critical = float(np.quantile(null, 1 - level))
-            adjusted = (1 + (null[:, None] >= statistics).sum(axis=0)) / (1 + len(null))
+            critical = float(np.quantile(null, 1 - contrasts.calibrated(level)))
+            shares = (1 + (null[:, None] >= statistics).sum(axis=0)) / (1 + len(null))
+            adjusted = np.minimum(shares / contrasts.calibrated(1.0), 1.0)
         budgets = np.array(layout.budgets)
         return pd.DataFrame(
             {

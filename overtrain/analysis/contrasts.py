@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
     from overtrain.analysis.layout import Array, Layout
 
-__all__ = ["CALIBRATION", "SIMULATIONS", "Contrasts", "Selection", "combine", "divide", "maxima", "pairs", "unit_terms"]
+__all__ = ["SIMULATIONS", "Contrasts", "Selection", "combine", "divide", "maxima", "pairs", "unit_terms"]
 
 SIMULATIONS = 20_000
 """Simulated null studies behind a critical value; its Monte Carlo error is then about 0.015."""
 
-CALIBRATION = 0.9
-"""Share of the level at which critical values are read: the noise model is estimated, which costs half a point of level with
-three seeds whose slopes differ."""
+_CALIBRATION = 0.9
+"""Share of the level at which critical values are read where the noise of units is estimated: the estimate costs half a point
+of level with three seeds whose slopes differ."""
 
 _LOWER = 0.2
 """One minus the confidence of the upper limit of the variance between units, and of the jitter."""
@@ -118,6 +118,11 @@ class Contrasts:
     weights: Array
     pooled: bool = False
     equal_noise: bool = False
+
+    def calibrated(self, level: float) -> float:
+        """Return the level at which critical values are read, so that the test keeps ``level``."""
+        exact = self.pooled or self.layout.cells.shape[1] == 1
+        return level if exact else _CALIBRATION * level
 
     @cached_property
     def estimates(self) -> Array:

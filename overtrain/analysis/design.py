@@ -222,5 +222,6 @@ def _simulate(contrasts: Contrasts, level: float, seed: int) -> _Draws:
         errors.append(error[:, last])
     rest, above, error = np.concatenate(elsewhere), np.concatenate(estimates), np.concatenate(errors)
     against = divide(above, error).max(axis=1)
-    rise = float(np.quantile(np.maximum(rest, against), 1 - level))
-    return _Draws(rest, above, error, rise, float(np.quantile(against, 1 - level)))
+    read = contrasts.calibrated(level)
+    rise = float(np.quantile(np.maximum(rest, against), 1 - read))
+    return _Draws(rest, above, error, rise, float(np.quantile(against, 1 - read)))

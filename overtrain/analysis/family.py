@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from overtrain.analysis.contrasts import CALIBRATION, maxima
+from overtrain.analysis.contrasts import maxima
 from overtrain.analysis.inflection import selections
 from overtrain.analysis.long import require
 from overtrain.analysis.shape import classify
@@ -114,15 +114,15 @@ def _adjust(members: Sequence[CurveTests], seed: int, simulations: int) -> tuple
         return 1.0, np.array([members[0].p_value(members[0].largest_rise[0])])
     drawn = [_rises(tests, place, seed, simulations) for place, tests in enumerate(members)]
     size = min(len(part) for part in drawn)
-    level = members[0].level
+    level, calibration = members[0].level, min(tests.contrasts.calibrated(1.0) for tests in members)
     worst = np.full(size, -np.inf)
     for tests, part in zip(members, drawn, strict=True):
-        own = float(np.quantile(part, 1 - CALIBRATION * tests.tested_level))
+        own = float(np.quantile(part, 1 - tests.contrasts.calibrated(tests.tested_level)))
         worst = np.maximum(worst, part[:size] / own if np.isfinite(own) and own > 0 else -np.inf)
-    factor = max(float(np.quantile(worst, 1 - CALIBRATION * level)), 1.0)
+    factor = max(float(np.quantile(worst, 1 - calibration * level)), 1.0)
     observed = [tests.largest_rise[0] / tests.critical[0] for tests in members]
     shares = np.array([(1 + (worst >= value).sum()) / (1 + size) for value in observed])
-    return factor, np.minimum(shares / CALIBRATION, 1.0)
+    return factor, np.minimum(shares / calibration, 1.0)
 
 
 def _rises(tests: CurveTests, place: int, seed: int, simulations: int) -> Array:

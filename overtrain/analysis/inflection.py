@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from overtrain.analysis.contrasts import CALIBRATION, SIMULATIONS, Contrasts, Selection, maxima, pairs
+from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, Selection, maxima, pairs
 from overtrain.analysis.divergence import diverges_later
 from overtrain.analysis.layout import Layout, from_cells
 from overtrain.analysis.unimodal import mean_variances, valley
@@ -107,13 +107,13 @@ class CurveTests:
     def critical(self) -> Array:
         """Upper quantiles of ``null``, shape (2 + budgets,); infinite where budgets whose scores are equal leave no error."""
         with np.errstate(invalid="ignore"):
-            found = np.quantile(self.null, 1 - CALIBRATION * self.tested_level, axis=0)
+            found = np.quantile(self.null, 1 - self.contrasts.calibrated(self.tested_level), axis=0)
         return np.where(np.isnan(found), np.inf, found)
 
     def p_value(self, statistic: float) -> float:
         """Share of simulated curves whose largest rise is at least ``statistic`` (that of a fall is the same)."""
         share = float((1 + (self.null[:, 0] >= statistic).sum()) / (1 + len(self.null)))
-        return min(share / CALIBRATION, 1.0)
+        return min(share / self.contrasts.calibrated(1.0), 1.0)
 
     @cached_property
     def largest_rise(self) -> tuple[float, int, int]:

@@ -54,7 +54,8 @@ def noise_covariance(cells: Array, *, paired: bool, equal: bool = False) -> tupl
     """Estimate the covariance over budgets of one unit's deviations, and the degrees of freedom of its size.
 
     Where units are paired and there are three budgets or more, a unit deviates by a slope of its own over the order of
-    budgets and by independent noise whose variance differs between budgets (`slope_variance`). A budget's noise is the mean of its own and the pooled estimate.
+    budgets (`slope_variance`) and by independent noise whose variance differs between budgets. A budget's noise is the mean
+    of its own and the pooled estimate.
 
     Args:
         cells: shape (budgets, units); NaN where a budget has fewer units (not with ``paired``).

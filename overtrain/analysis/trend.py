@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from overtrain.analysis.contrasts import CALIBRATION, SIMULATIONS, Contrasts, maxima
+from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, maxima
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import per_group
 
@@ -81,16 +81,16 @@ def trend(
         if known:
             every = np.arange(budgets - 1)
             null = maxima(contrasts, [(every, np.ones(budgets - 1))], seed, simulations)[:, 0]
-            critical = float(np.quantile(null, 1 - CALIBRATION * level))
+            critical = float(np.quantile(null, 1 - contrasts.calibrated(level)))
             up, fall = float(contrasts.statistics.max()), float((-contrasts.statistics).max())
             direction = _direction(up > critical, fall > critical)
             row |= {
                 "statistic": up,
                 "critical": critical,
-                "p_value": _p_value(null, up),
+                "p_value": _p_value(null, up, contrasts.calibrated(1.0)),
                 "grows": direction == "grows",
                 "statistic_down": fall,
-                "p_value_down": _p_value(null, fall),
+                "p_value_down": _p_value(null, fall, contrasts.calibrated(1.0)),
                 "shrinks": direction == "shrinks",
                 "direction": direction,
             }
@@ -105,5 +105,5 @@ def _direction(rises: bool, falls: bool) -> str:
     return "grows" if rises else "shrinks" if falls else "not established"
 
 
-def _p_value(null: Array, statistic: float) -> float:
-    return min(float((1 + (null >= statistic).sum()) / (1 + len(null))) / CALIBRATION, 1.0)
+def _p_value(null: Array, statistic: float, share: float) -> float:
+    return min(float((1 + (null >= statistic).sum()) / (1 + len(null))) / share, 1.0)
