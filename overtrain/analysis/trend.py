@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["trend", "williams"]
 
 
+_SHARE = 0.8
+"""Share of the level at which critical values are read: every contrast holds the first budget, so that the error of the noise
+model weighs more than in the tests of all pairs (6.2% instead of 5% where seeds have slopes of their own)."""
+
+
 def williams(budgets: int) -> Array:
     """Return the contrasts of the mean of the last c budgets against the first, c = 1 ... budgets - 1.
 
@@ -79,18 +84,20 @@ def trend(
             "missing": "; ".join(layout.missing),
         }
         if known:
+            read = contrasts.calibrated(1.0)
+            read = read if read == 1.0 else _SHARE * read
             every = np.arange(budgets - 1)
             null = maxima(contrasts, [(every, np.ones(budgets - 1))], seed, simulations)[:, 0]
-            critical = float(np.quantile(null, 1 - contrasts.calibrated(level)))
+            critical = float(np.quantile(null, 1 - read * level))
             up, fall = float(contrasts.statistics.max()), float((-contrasts.statistics).max())
             direction = _direction(up > critical, fall > critical)
             row |= {
                 "statistic": up,
                 "critical": critical,
-                "p_value": _p_value(null, up, contrasts.calibrated(1.0)),
+                "p_value": _p_value(null, up, read),
                 "grows": direction == "grows",
                 "statistic_down": fall,
-                "p_value_down": _p_value(null, fall, contrasts.calibrated(1.0)),
+                "p_value_down": _p_value(null, fall, read),
                 "shrinks": direction == "shrinks",
                 "direction": direction,
             }
