@@ -1,1 +1,1 @@
-"""Ratios against peers, one command each: ``python -m benchmarks.NAME``."""
+"""Measurements against other tools, as ratios. Each has one command: ``python -m benchmarks.NAME``."""

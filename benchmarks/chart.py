@@ -1,4 +1,4 @@
-"""``python -m benchmarks.chart``: the README's table of speeds and ``docs/speed.png``, from the kept results."""
+"""``python -m benchmarks.chart``: writes the README's table of speeds and ``docs/speed.png`` from the stored results."""
 
 from __future__ import annotations
 

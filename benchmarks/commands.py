@@ -1,13 +1,18 @@
-"""``python -m benchmarks.commands``: whole commands, from the start of the process to its end, against lm-eval's own.
+"""``python -m benchmarks.commands``: compares whole commands, from the start of the process to its end, with lm-eval's own.
 
-Two comparisons, in CPU time of a command with everything that it starts, each command run once. First ``lm_eval --model hf``
-(at the better batch size of 1 and 8) against ``lm_eval --model overtrain_perturb`` with the same weights (``gamma=0``) on the
-ten benchmarks, 5-shot, of a random model of a published shape: with an empty cache, where scores are first compared with
-lm-eval's own, and again, where that is remembered. A command's start (imports, task index, pip's list) weighs the more the
-fewer requests there are, so several numbers are taken. Then a study with the cells of the demo at its smallest budgets,
-pre-training aside, against a loop of one ``lm_eval`` command per cell: of each kind of cell a few commands are timed, and their
-mean counts for all of its kind. Every timed command must report the metrics that the other side reports. Writes
-``benchmarks/results/commands-<model>-cpu.json``.
+There are two comparisons. Both measure the CPU time of a command and its child processes, and each command runs once.
+
+The first compares ``lm_eval --model hf`` (at the better batch size of 1 and 8) with ``lm_eval --model overtrain_perturb``
+and the same weights (``gamma=0``). The tasks are the ten benchmarks, 5-shot, with a random model of a published shape. Our
+command runs twice: with an empty cache, so that scores are first compared with lm-eval's, and then again, when the outcome
+is stored. The start of a command (imports, task index, pip's list) has a larger share with fewer requests, so several
+numbers of requests are measured.
+
+The second compares a study, with the cells of the demo at its smallest budgets and without pre-training, with a loop of one
+``lm_eval`` command per cell. A few commands of each kind of cell are timed, and their mean is used for all cells of the
+kind.
+
+Every timed command must report the same metrics as the other side. Writes ``benchmarks/results/commands-<model>-cpu.json``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""``python -m benchmarks.copies``: what each further perturbed copy of one checkpoint costs, in a study and by ``lm_eval``.
+"""``python -m benchmarks.copies``: the cost of each further perturbed copy of a checkpoint, in a study and with ``lm_eval``.
 
-A random model of a published shape, saved, on four of the benchmarks, 5-shot (made-up text where there are no real rows). A
-further copy of a study costs (CPU time of ``overtrain sweep`` with K copies - that with one) / (K - 1). Against it stand whole
-runs of stock ``lm_eval --model overtrain_perturb``, one copy each: naive ones with ``scoring=plain`` at the better batch size
-of 1 and 8, and ones with the default scoring. All are processes of their own and take turns; the CPU time is that of a process
-with everything that it starts. Each run is compared with the study's cell of the same ``cell_id``: log-likelihoods document by
-document, and accuracies. A run's start counts the more the fewer documents there are: the ratio falls with their number, and
-``--documents`` takes several; the bar is for the first. Writes ``benchmarks/results/copies-<model>-cpu.json``.
+The model is random, has a published shape, and is saved to disk. The tasks are four of the benchmarks, 5-shot (with made-up
+text if there are no real rows). In a study, a further copy costs (CPU time of ``overtrain sweep`` with K copies - CPU time
+with one copy) / (K - 1). This is compared with whole runs of stock ``lm_eval --model overtrain_perturb``, one copy per run:
+with ``scoring=plain`` at the better batch size of 1 and 8, and with the default scoring. All runs are separate processes
+and take turns. CPU time includes child processes. Each run is compared with the study's cell of the same ``cell_id``: the
+log-likelihood of every document, and accuracies.
+
+The start of a run has a larger share with fewer documents, so the ratio falls with the number of documents. ``--documents``
+takes several numbers; the bar applies to the first. Writes ``benchmarks/results/copies-<model>-cpu.json``.
 """
 
 from __future__ import annotations

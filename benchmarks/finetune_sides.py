@@ -1,7 +1,8 @@
-"""The sides that `benchmarks.finetune` compares, each run in a process of its own, and the bound of ours."""
+"""The sides that `benchmarks.finetune` compares, each run in its own process, and the bound for our side."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 import time
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 PACKED = 1024
 LEARNING_RATE = 1e-4
-PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
-"""Dense bfloat16 FLOP/s by name of the device. Source: NVIDIA's data sheets."""
+PEAKS = {"A100": 312e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12}
+"""Dense bfloat16 FLOP/s by name of the device, the first name that fits. Source: NVIDIA's data sheets."""
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -30,10 +31,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
     logging.disable(logging.WARNING)
     rows = _read_rows(given.rows)
-    made = model(given.model, device=given.device)
     on_cpu = given.device == "cpu"
+    side = {"ours": _ours, "trainer-padded": _trainer}.get(given.side, _trl)
+    if not on_cpu:
+        _warm_up(side, rows, given)
+    made = model(given.model, device=given.device)
     with tempfile.TemporaryDirectory() as work:
-        start = {"ours": _ours, "trainer-padded": _trainer}.get(given.side, _trl)(made, rows, Path(work), given)
+        start = side(made, rows, Path(work), given)
         clock: Callable[[], float] = time.process_time if on_cpu else time.perf_counter
         started = clock()
         history = start()
@@ -45,6 +49,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "tokens_per_second": sum(len(row.input_ids) for row in rows) / seconds,
         "peak_gb": peak / 1e9,
+        "model_flops": model_flops(made.config, rows),
         "losses": [entry["loss"] for entry in history if "loss" in entry],
     }
     assert len(found["losses"]) == given.steps
@@ -54,6 +59,21 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         found["trl"] = version("trl")
     share = None if on_cpu else _utilisation(made.config, rows, seconds)
     return found | ({} if share is None else {"model_flop_utilisation": share})
+
+
+def _warm_up(side: Callable[..., Callable[[], Any]], rows: list[TokenisedRow], given: argparse.Namespace) -> None:
+    """Train another model for two steps: an accelerator loads and chooses its kernels at their first use."""
+    import argparse
+
+    import torch
+
+    steps = min(2, given.steps)
+    with tempfile.TemporaryDirectory() as work:
+        few = argparse.Namespace(**vars(given) | {"steps": steps})
+        side(model(given.model, device=given.device), rows[: steps * given.batch], Path(work), few)()
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def measure_bound(given: argparse.Namespace) -> dict[str, Any]:
@@ -217,19 +237,25 @@ def _trl(made: Any, rows: list[TokenisedRow], work: Path, given: argparse.Namesp
     return lambda: (trainer.train(), trainer.state.log_history)[1]
 
 
-def _utilisation(config: Any, rows: list[TokenisedRow], seconds: float) -> float | None:
-    """Return the share of the device's peak that the model's own arithmetic came to; None for an unlisted device."""
-    import torch
+def sheet_peak(device: str) -> float | None:
+    """Return the dense bfloat16 FLOP/s that NVIDIA's data sheet gives ``device``; None for an unlisted one."""
+    return next((flops for key, flops in PEAKS.items() if key in device), None)
 
-    name = torch.cuda.get_device_name()
-    peak = next((flops for key, flops in PEAKS.items() if key in name), None)
-    if peak is None:
-        return None
+
+def model_flops(config: Any, rows: list[TokenisedRow]) -> float:
+    """Return the operations of training once on ``rows``: layers per token, output layer per target, causal attention."""
     width, layers = config.hidden_size, config.num_hidden_layers
     per_token = layers * (4 * width**2 + 3 * width * config.intermediate_size)
     tokens, targets = (
         sum(sizes) for sizes in zip(*((len(r.input_ids), r.target_mask.sum()) for r in rows), strict=True)
     )
     attention = sum(2 * len(row.input_ids) ** 2 * width * layers for row in rows)  # causal: half of the products
-    forward = 2 * (per_token * tokens + width * config.vocab_size * targets) + attention
-    return float(3 * forward / seconds / peak)
+    return float(3 * (2 * (per_token * tokens + width * config.vocab_size * targets) + attention))
+
+
+def _utilisation(config: Any, rows: list[TokenisedRow], seconds: float) -> float | None:
+    """Return the share of the device's peak that the model's own arithmetic came to; None for an unlisted device."""
+    import torch
+
+    peak = sheet_peak(torch.cuda.get_device_name())
+    return None if peak is None else model_flops(config, rows) / seconds / peak

@@ -1,10 +1,11 @@
-"""``python -m benchmarks.judge``: what the judge's client costs, beside alpaca_eval's on the same server.
+"""``python -m benchmarks.judge``: the time of the judge's client, compared with alpaca_eval's on the same server.
 
-A server of its own process that answers at once, so that only the clients are measured. alpaca_eval 0.6.6 judges 805 pairs in
-one order with the evaluator ``weighted_alpaca_eval_vllm_llama3_70b``, in its own environment (``--alpaca-python``; by default
-one is made); ours judges 805 pairs in both orders, reading answers, storing verdicts and scoring included. Imports count for
-neither. Then the memory of ours for one cell and for twenty, each in a fresh process. Ends with 1 if ours takes more than a
-tenth of the time or its memory grows. Writes ``benchmarks/results/judge.json``.
+A server in a separate process answers at once, so only the clients are measured. alpaca_eval 0.6.6 judges 805 pairs in one
+order with the evaluator ``weighted_alpaca_eval_vllm_llama3_70b``, in its own environment (``--alpaca-python``; by default,
+one is made). Our client judges 805 pairs in both orders, and also reads the answers, stores preferences and computes win
+rates. Imports are not counted for either side. Then the memory of our client is measured for one cell and for twenty cells,
+each in a new process. Exits with 1 if our client takes more than a tenth of the time or its memory grows. Writes
+``benchmarks/results/judge.json``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Time and memory of ``overtrain report`` on a large study: ``python -m benchmarks.report [--metrics 2]``.
 
-Writes a synthetic study of 18 checkpoints x (base, 5 noise scales and 6 learning rates with 5 seeds each) = 1,008 cells, ten
-benchmarks of 500 documents and one text, in the store's own format: 5.5 million scores with one metric per benchmark,
-10.6 million with two. Then runs the report in a process of its own and prints seconds and peak memory; the limits are
-60 s and 2 GiB on two cores.
+Writes a synthetic study in the store's own format: 18 checkpoints x (base, and 5 noise scales and 6 learning rates with 5 seeds
+each) = 1,008 cells, with ten benchmarks of 500 documents and one text. These are 5.5 million scores with one metric per
+benchmark, or 10.6 million with two. Then the report runs in a separate process, and seconds and peak memory are printed. The
+limits are 60 s and 2 GiB on two cores.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the import hook costs at interpreter start, and how long ``overtrain --help`` takes.
+"""The time that the import hook adds to the start of the interpreter, and the time of ``overtrain --help``.
 
-``python -m benchmarks.startup``. The hook's line, which imports nothing, is compiled and run as `site` does, many times in one
-process; the help is a process of its own, so its figure includes the interpreter's start. Both are wall time. Writes
-``benchmarks/results/startup.json``; exits with 1 where a bar is missed.
+``python -m benchmarks.startup``. The hook's line, which imports nothing, is compiled and run as `site` does it, many times
+in one process. The help runs in a separate process, so its time includes the start of the interpreter. Both are wall times.
+Writes ``benchmarks/results/startup.json``; exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations

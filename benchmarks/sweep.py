@@ -1,9 +1,10 @@
-"""``python -m benchmarks.sweep``: what a study costs beside training and scoring, and how fast a finished one is recognised.
+"""``python -m benchmarks.sweep``: the overhead of a study, and the time to recognise a finished study.
 
-Two measurements, on this machine and in temporary folders. A real sweep of a tiny model on enough text that a cell takes
-about a second: everything but training, building requests and the model's own scoring is overhead. A study of 1,002
-finished cells of ten benchmarks with 500 documents each: time and memory, each in a fresh process, to recognise it
-(``overtrain sweep`` with nothing to do), to load its runs and to load its documents. Writes ``benchmarks/results/sweep.json``.
+There are two measurements, on this machine and in temporary folders. The first is a real sweep of a tiny model, with enough
+text that a cell takes about a second. Everything except training, building requests and the model's own scoring is
+overhead. The second is a study of 1,002 finished cells with ten benchmarks of 500 documents each. It measures time and
+memory, each in a new process, to recognise the study (``overtrain sweep`` with nothing to do), to load its runs, and to
+load its documents. Writes ``benchmarks/results/sweep.json``.
 """
 
 from __future__ import annotations

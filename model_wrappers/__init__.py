@@ -1,7 +1,7 @@
-"""A checkpoint goes in, an lm-eval ``LM`` comes out, fine-tuned or perturbed on the way.
+"""Turns a checkpoint into an lm-eval ``LM``, and fine-tunes or perturbs it on the way.
 
-Importing this package costs nothing: the import hook in ``_hook`` is imported at every interpreter start (see README),
-so neither torch nor lm-eval is touched until a name below is asked for.
+Importing this package must be fast, because every start of the interpreter imports the hook in ``_hook`` (see README). So
+torch and lm-eval are imported only when one of the names below is used.
 """
 
 TYPE_CHECKING = False  # `typing` itself would cost ten milliseconds at every interpreter start

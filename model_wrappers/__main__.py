@@ -1,11 +1,11 @@
-"""``python -m model_wrappers ...``: lm-eval's own command line with our models registered, hook or no hook."""
+"""``python -m model_wrappers ...``: lm-eval's own command line with our models, even if the import hook is not installed."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """Run lm-eval's command line; what it prints and how it exits is lm-eval's own, except for `OvertrainError`."""
-    import lm_eval.models  # noqa: F401  (its own models first: a registry that is not empty is not filled any more)
+    """Run lm-eval's command line. Output and exit codes are lm-eval's own, except for an `OvertrainError`."""
+    import lm_eval.models  # noqa: F401  (lm-eval fills its registry only while it is empty, so before we register)
     from lm_eval.__main__ import cli_evaluate
 
     from model_wrappers._hook import register

@@ -1,10 +1,10 @@
-"""Registers our models with lm-eval as soon as lm-eval loads its own, whoever imports it.
+"""Registers our models with lm-eval when lm-eval loads its own models.
 
-The ``.pth`` file beside this module runs at every start of the interpreter and only leaves a finder behind that waits
-for one import, ``lm_eval.models``; the finder then comes here. Registering earlier would fill lm-eval's registry, which
-then skips loading its built-in models. Afterwards every entry point of the group ``lm_eval.models`` that lm-eval has not
-registered becomes a lazy placeholder. An lm-eval that reads the group itself is left alone. ``OVERTRAIN_NO_HOOK=1``
-switches the hook off; ``python -m model_wrappers`` works without it.
+The ``.pth`` file beside this module runs at every start of the interpreter. It only installs an import finder, which waits for
+the import of ``lm_eval.models`` and then calls this module. Our models must not be registered earlier, because lm-eval loads
+its own models only if its registry is empty. Every entry point of the group ``lm_eval.models`` that lm-eval has not registered
+becomes a placeholder, which is imported when it is used. If lm-eval reads the group itself, nothing is registered.
+``OVERTRAIN_NO_HOOK=1`` switches the hook off; ``python -m model_wrappers`` works without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:  # noqa: ARG001
-    """Return the ordinary spec of ``lm_eval.models``, whose execution is followed by `register`; None to stand aside."""
+    """Return the spec of ``lm_eval.models``, extended so that `register` runs after the module; None if switched off."""
     if os.environ.get("OVERTRAIN_NO_HOOK"):
         return None
     spec = importlib.util.find_spec(name)
@@ -53,9 +53,8 @@ def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType |
 def register() -> list[str]:
     """Register the entry points of the group that lm-eval does not know; return their names.
 
-    lm-eval's registry takes ``"module:object"`` placeholders and resolves them on first use, so nothing is imported here
-    but metadata. Where lm-eval reads entry points itself, nothing is registered: its own discovery would find the names
-    taken.
+    lm-eval's registry accepts ``"module:object"`` placeholders and imports them on first use, so only metadata is read here. If
+    lm-eval reads entry points itself, nothing is registered, because it would find that the names already exist.
     """
     from lm_eval.api import registry
 
@@ -73,13 +72,13 @@ def register() -> list[str]:
 
 
 def _discovers_itself(registry: ModuleType) -> bool:
-    """Tell whether this lm-eval reads our entry point group, from the source of the modules that could."""
+    """Return whether this lm-eval reads the entry-point group; the source code of its modules shows it."""
     sources = [inspect.getsource(registry), inspect.getsource(sys.modules["lm_eval.models"])]
     return any("entry_points(" in s and GROUP in s for s in sources)
 
 
 def _is_lm_eval_command() -> bool:
-    """Tell whether lm-eval's console script or ``python -m lm_eval`` runs, rather than somebody's own program."""
+    """Return whether lm-eval's own command line is running (``lm_eval`` or ``python -m lm_eval``)."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     script = Path(sys.argv[0]).name.replace("-", "_") if sys.argv else ""
     return script == "lm_eval" or (spec is not None and spec.name.partition(".")[0] == "lm_eval")

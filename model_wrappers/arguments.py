@@ -1,4 +1,4 @@
-"""From ``--model_args`` to a checkpoint, ordered modifications and what is left for lm-eval's own HF model."""
+"""Splits ``--model_args`` into a checkpoint, ordered modifications, and arguments for lm-eval's own HF model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import dataclasses
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.coerce import coerce
@@ -21,10 +19,10 @@ if TYPE_CHECKING:
 
     from model_wrappers.modifications.base import Modification
 
-__all__ = ["choose", "host_arguments", "read_recipe", "split_arguments"]
+__all__ = ["choose", "host_arguments", "modification", "split_arguments"]
 
-# What users pass through to from_pretrained. Everything else that neither lm-eval's HFLM, nor we, nor the checkpoint's
-# config knows is a misspelling: from_pretrained would ignore it or fail with a traceback.
+# Arguments that are passed on to from_pretrained. An argument that is not among them, and that neither lm-eval's HFLM, nor
+# this project, nor the checkpoint's config knows, is a misspelling: from_pretrained would ignore it or fail with a traceback.
 FROM_PRETRAINED = frozenset(
     {
         *("attn_implementation", "cache_dir", "code_revision", "device_map", "force_download", "local_files_only"),
@@ -37,22 +35,22 @@ CHECKPOINT_ARGUMENTS = ("revision", "subfolder", "tokens")
 
 
 def host_arguments(host: type) -> set[str]:
-    """Return the keyword arguments that lm-eval's own model class owns."""
+    """Return the names of the keyword arguments of lm-eval's model class."""
     return {name for name in inspect.signature(host).parameters if name not in {"self", "kwargs"}}
 
 
 def split_arguments(
     given: Mapping[str, Any], kind: type[Modification] | None, host: type
 ) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]]:
-    """Sort arguments into the checkpoint, the fields of one modification, and what lm-eval's model gets.
+    """Split arguments into the checkpoint, the fields of one modification, and the arguments of lm-eval's model.
 
     Args:
-        given: every argument as lm-eval passes it on, ``pretrained`` included.
-        kind: the modification whose fields are arguments, or None (a recipe names its own).
+        given: every argument that lm-eval passes on, ``pretrained`` included.
+        kind: the modification whose fields are arguments; None for a recipe, which contains its own.
         host: lm-eval's model class.
 
     Raises:
-        ConfigError: no ``pretrained``, or an argument that nobody knows, with the closest one that exists.
+        ConfigError: ``pretrained`` is missing, or an argument is unknown; the message names the closest known one.
     """
     rest = dict(given)
     if not isinstance(rest.get("pretrained"), (str, Path)) or not str(rest["pretrained"]):
@@ -87,47 +85,15 @@ def _refuse_unknown(names: Iterable[str], known: set[str], own: set[str], checkp
         )
 
 
-def read_recipe(path: str | Path) -> tuple[Modification, ...]:
-    """Read an ordered list of modifications from a YAML file, e.g. fine-tune, then add noise.
-
-    The file holds a list, or a mapping with the key ``modifications``; each item is ``{name: {field: value}}``.
-
-    Raises:
-        ConfigError: unreadable file, not a list, an unknown modification or field, a value out of range.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"recipe={str(path)!r}: no such file; give a YAML file that lists modifications")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe={str(path)!r}: not valid YAML: {error}") from error
-    items = content.get("modifications") if isinstance(content, dict) else content
-    if not isinstance(items, list) or not items:
-        raise ConfigError(f"recipe={str(path)!r}: must hold a list such as '- gaussian: {{gamma: 0.05}}'")
-    return tuple(_read_item(item, path) for item in items)
-
-
-def _read_item(item: object, path: str | Path) -> Modification:
-    if isinstance(item, str):
-        item = {item: {}}
-    if not isinstance(item, dict) or len(item) != 1:
-        raise ConfigError(
-            f"recipe={str(path)!r}: {item!r} must be one modification, such as 'gaussian: {{gamma: 0.05}}'"
-        )
-    ((name, values),) = item.items()
-    return modification(str(name)).parse(values or {})
-
-
 def choose(arguments: dict[str, Any], wanted: Callable[[type[Modification]], bool]) -> type[Modification]:
-    """Return the modification that a command line means, and take ``kind`` out of ``arguments``.
+    """Return the modification that a command line asks for, and remove ``kind`` from ``arguments``.
 
-    ``kind=NAME`` names it. Without, it is the one that has most of the arguments among its fields, misspelled ones
-    included; where several have as many, the `Modification.preferred` one.
+    ``kind=NAME`` names it. Without ``kind``, it is the modification whose fields match most of the arguments, misspelled ones
+    included. If several match equally many, it is the one with `Modification.preferred`.
 
     Args:
-        arguments: as given, those of lm-eval's model among them.
-        wanted: says which modifications can be meant.
+        arguments: arguments of the command line, including those for lm-eval's model.
+        wanted: returns whether a modification may be chosen.
 
     Raises:
         ConfigError: ``kind`` is unknown, or the arguments fit several and none of them is preferred.

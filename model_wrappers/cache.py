@@ -1,8 +1,9 @@
-"""Tuned weights on disk, one folder per ``weights_id``, written by one process and read by all.
+"""Tuned weights on disk, one folder per ``weights_id``. One process writes a folder, and every process can read it.
 
 An entry is an ordinary Hugging Face folder (config, tokenizer, safetensors) with ``overtrain_weights.json`` beside the
-weights. It is written under another name and renamed when whole, so a folder that bears an id is complete. The hash of every
-file is checked whenever weights are about to be loaded: a damaged entry is set aside, named in the log, and made again.
+weights. It is written under a temporary name and renamed when it is complete, so a folder with an id as its name is always
+complete. Before weights are loaded, the hash of every file is checked. A damaged entry is renamed, named in the log, and made
+again.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ __all__ = ["ELSEWHERE", "Entry", "WeightsCache", "cache_root"]
 META = "overtrain_weights.json"
 
 _LEFT = ("tmp", "work", "damaged")
-"""Endings of what killed trainings and damaged entries leave behind."""
+"""Endings of the folders that killed trainings and damaged entries leave behind."""
 
 ELSEWHERE = (
     "set OVERTRAIN_CACHE to a folder of your own on a larger disk (`overtrain cache list`, `overtrain cache prune`)"
 )
-"""What helps where the cache cannot be written."""
+"""The remedy in error messages when the cache cannot be written."""
 
 
 def cache_root() -> Path:
-    """Return the folder for what can be computed again: ``OVERTRAIN_CACHE``, else under the user's cache folder."""
+    """Return the folder for files that can be computed again: ``OVERTRAIN_CACHE``, else a folder in the user's cache."""
     given = os.environ.get("OVERTRAIN_CACHE")
     if given:
         return Path(given).expanduser()
@@ -49,18 +50,18 @@ def cache_root() -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """One set of tuned weights: its id, its folder, and what was recorded when it was made."""
+    """One set of tuned weights: its id, its folder, and the record of how it was made."""
 
     weights_id: str
     path: Path
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Return what ``build`` returned when the entry was made, as JSON data."""
+        """The JSON data that ``build`` returned when the entry was made."""
         return dict(json.loads((self.path / META).read_text(encoding="utf-8")))
 
     def damage(self) -> str:
-        """Return what is wrong with the files, an empty text if they are what was written; reads them whole."""
+        """Return the problem of the first damaged file, or an empty text if all files are intact. Reads all files."""
         try:
             written = self.meta.get("files") or {}
         except (OSError, ValueError):
@@ -77,12 +78,12 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Return the bytes on disk."""
+        """Size on disk in bytes."""
         return sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
 
     @property
     def used(self) -> float:
-        """Return when it was last read, in seconds since the epoch."""
+        """Time of the last use, in seconds since the epoch."""
         return (self.path / META).stat().st_mtime
 
 
@@ -95,19 +96,19 @@ class WeightsCache:
         self.root = root
 
     def get(self, weights_id: str) -> Entry | None:
-        """Return the entry if it is whole, and note that it was used."""
+        """Return the entry if it exists, and record the time of this use. File hashes are not checked."""
         path = self.root / weights_id
         if not (path / META).is_file():
             return None
-        with contextlib.suppress(OSError):  # a cache that others own is read all the same
+        with contextlib.suppress(OSError):  # the time cannot be recorded in somebody else's cache
             os.utime(path / META)
         return Entry(weights_id, path)
 
     def _sound(self, weights_id: str) -> Entry | None:
-        """Return the entry if its files are what was written; a damaged one is set aside.
+        """Return the entry if its files have the recorded hashes; None if there is no entry. A damaged entry is renamed.
 
         Raises:
-            StoreError: it is damaged, and the cache is not ours to mend.
+            StoreError: the entry is damaged, and we may not rename it.
         """
         path = self.root / weights_id
         if not path.exists():
@@ -128,17 +129,18 @@ class WeightsCache:
         return None
 
     def get_or_create(self, weights_id: str, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
-        """Return the entry, made by ``build`` if it is not there; of several processes that ask at once one builds.
+        """Return the entry; if it does not exist, ``build`` makes it. If several processes ask at once, one of them builds.
 
         Args:
-            weights_id: the key.
-            build: called with an empty folder to fill with the weights and a work folder that outlives a kill (both on
-                the cache's file system); returns the JSON data to keep.
+            weights_id: key of the entry.
+            build: called with two folders on the cache's file system: an empty one for the weights, and a work folder that
+                stays if the process is killed. Returns JSON data to keep with the weights.
 
         Raises:
-            StoreError: the disk is full or the folder cannot be written; no entry is left.
+            StoreError: the disk is full or the folder cannot be written; no incomplete entry is left.
         """
-        found = self._sound(weights_id)
+        with writing(self.root, elsewhere=ELSEWHERE):  # a root that is no folder says so here
+            found = self._sound(weights_id)
         if found is not None:
             return found
         with self.lock(weights_id):
@@ -147,7 +149,10 @@ class WeightsCache:
 
     @contextlib.contextmanager
     def lock(self, weights_id: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the id's lock, which the system releases if the process dies; yield False if not to be had at once."""
+        """Hold the lock of an id inside the block; the system releases it if the process dies.
+
+        Yields True. With ``wait=False``, yields False if another process holds the lock.
+        """
         from filelock import FileLock, Timeout
 
         with writing(self.root, elsewhere=ELSEWHERE):
@@ -167,7 +172,7 @@ class WeightsCache:
     def _create(self, weights_id: str, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
         work = self.root / f".{weights_id}.work"
         fresh = self.root / f".{weights_id}.tmp"
-        shutil.rmtree(fresh, ignore_errors=True)  # the lock is ours: whoever wrote it was killed
+        shutil.rmtree(fresh, ignore_errors=True)  # we hold the lock, so the process that wrote this folder was killed
         with writing(self.root, elsewhere=ELSEWHERE):
             fresh.mkdir()
             work.mkdir(exist_ok=True)
@@ -183,17 +188,17 @@ class WeightsCache:
         return Entry(weights_id, self.root / weights_id)
 
     def entries(self) -> list[Entry]:
-        """Return every whole entry, the least recently used first."""
+        """Return every complete entry, the least recently used first."""
         if not self.root.is_dir():
             return []
         whole = [Entry(p.name, p) for p in self.root.iterdir() if not p.name.startswith(".") and (p / META).is_file()]
         return sorted(whole, key=lambda e: e.used)
 
     def prune(self, *, max_bytes: int = 0, older_than_days: float = 0.0) -> list[Entry]:
-        """Remove entries, least recently used first, until the rest fits in ``max_bytes``; return what was removed.
+        """Remove the least recently used entries until the rest fits in ``max_bytes``; return the removed entries.
 
-        Entries used within ``older_than_days`` stay whatever the size. Work folders of killed trainings and damaged entries
-        go too; work folders of trainings that run are left alone.
+        Entries that were used within the last ``older_than_days`` stay, whatever the size. Damaged entries and work folders of
+        killed trainings are removed too. Work folders of running trainings stay.
         """
         entries = self.entries()
         total = sum(e.size for e in entries)

@@ -1,4 +1,4 @@
-"""Reads a command line's or YAML's value as the type that a field's annotation names."""
+"""Reads a value from a command line or a YAML file as the type of a field's annotation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["coerce"]
 
 
 def coerce(name: str, value: object, annotation: Any) -> Any:
-    """Turn ``value`` into what ``annotation`` says, or raise.
+    """Return ``value`` as the type of ``annotation``.
 
-    PyYAML reads ``1e-5`` as a string and lm-eval turns ``revision=1000`` into an int; both come out right here.
+    PyYAML reads ``1e-5`` as text, and lm-eval reads ``revision=1000`` as an int; both are converted here.
 
     >>> coerce("learning_rate", "1e-5", float)
     1e-05
@@ -67,7 +67,7 @@ def _integer(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool):  # True is an int to Python, never to a user
+    if isinstance(value, bool):  # bool is a subclass of int, but True is not a number for users
         raise TypeError
     number = float(value)
     if not math.isfinite(number):

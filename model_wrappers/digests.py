@@ -1,4 +1,4 @@
-"""Hashes: of JSON data, of files, of tokenizers."""
+"""Hashes of JSON data, of files and of tokenizers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def digest(value: Any) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Return a hash of what a local file or folder holds, or the path as it is where there is none (a name on the hub)."""
+    """Return a hash of the contents of a local file or folder; for a name on the hub, return the name itself."""
     place = path.expanduser()
     if not place.exists():
         return str(path)
@@ -38,9 +38,9 @@ def content_digest(path: Path) -> str:
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a hash of everything that decides which tokens a text becomes.
+    """Return a hash of everything that decides how a text becomes tokens.
 
-    What calls leave behind in a fast tokenizer (truncation, padding) is no part of it.
+    The settings that calls leave in a fast tokenizer (truncation, padding) are not included.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content: Any = tokenizer.get_vocab() if backend is None else json.loads(backend.to_str())

@@ -1,4 +1,4 @@
-"""What a user can get wrong, and how it is told.
+"""Errors that a user can correct.
 
 ::
 
@@ -6,13 +6,13 @@
     ├── ConfigError       an argument, a model_args string or a YAML file
     ├── CheckpointError   a repository, a revision or a weight file
     ├── DataError         fine-tuning rows or evaluation rows
-    ├── DivergedError     a training or a modification that left no finite weights or scores
+    ├── DivergedError     a training or a modification whose weights or scores are not finite
     ├── StoreError        the cache of tuned weights, the results folder, a full disk
-    ├── ServerError       a model server: not up, gone, refusing, or not starting
+    ├── ServerError       a model server that does not start, does not answer, or refuses
     └── JudgeError        judging: the judge cannot be asked, or too many questions are left without a preference
 
-A message names the value, says what is allowed and ends in the remedy. The command lines print it alone and exit with 2;
-every other exception is a bug and keeps its traceback.
+A message names the value and the allowed values, and ends with the remedy. The command lines print only the message and exit
+with code 2. Every other exception is a bug and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class OvertrainError(Exception):
-    """Base of every error that a user can mend."""
+    """Base of every error that a user can correct."""
 
 
 class ConfigError(OvertrainError, ValueError):
@@ -52,13 +52,14 @@ class CheckpointError(OvertrainError):
 
 
 class DataError(OvertrainError):
-    """Rows are missing, malformed or leave nothing to train or score on."""
+    """Rows are missing or malformed, or no row is left to train or score on."""
 
 
 class DivergedError(OvertrainError):
-    """A modification left weights, losses or scores that are not finite numbers: there is nothing to evaluate.
+    """Weights, losses or scores are not finite numbers, so there is nothing to evaluate.
 
-    In a study this is an outcome of the cell, not a failure: it is recorded and shown, never scored and never selected.
+    In a study, this is an outcome of the cell and not a failure. It is recorded and shown, but the cell has no scores and is
+    never selected.
     """
 
 
@@ -67,11 +68,11 @@ class StoreError(OvertrainError):
 
 
 class ServerError(OvertrainError):
-    """A model server did not start, is gone, or does not answer."""
+    """A model server did not start, has gone, or does not answer."""
 
 
 class JudgeError(OvertrainError):
-    """The judge did not answer, or not in the form that it must."""
+    """The judge did not answer, or its answer does not have the required form."""
 
 
 def close_match(name: str, known: Iterable[str]) -> str:
@@ -89,9 +90,9 @@ def close_match(name: str, known: Iterable[str]) -> str:
 def install_excepthook() -> None:
     """Make an uncaught `OvertrainError` end this process with one message and exit code 2.
 
-    For command lines that are not ours (``lm_eval``), where nothing catches what a model's constructor raises. A
-    constructor that called ``sys.exit`` itself would take notebooks and Ray workers down with it. Installed once; every
-    other exception goes to the hook that was there before.
+    This is for command lines of other projects (``lm_eval``), where nothing catches the exceptions of a model's constructor.
+    The constructor does not call ``sys.exit`` itself, because that would end notebooks and Ray workers too. The hook is
+    installed once. It passes every other exception to the previous hook.
     """
     previous = sys.excepthook
     if getattr(previous, "_overtrain", False):

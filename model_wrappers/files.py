@@ -1,7 +1,7 @@
-"""Files and folders that are either whole or not there, and one clear message where the disk says no.
+"""Writes files and folders that are either complete or absent, with one clear message when the disk refuses.
 
-Everything that this project keeps (weights, results, reports, remembered hashes) is written here: under another name
-beside its place, forced to the disk, then renamed. A killed process leaves at most a temporary name behind.
+Everything that this project keeps (weights, results, reports, stored hashes) is written here: first under a temporary name in
+the same folder, then forced to the disk, then renamed. A killed process leaves at most a temporary file behind.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["flush_folder", "flush_name", "whole_folder", "write_flushed", "write_whole", "writing"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file (text as UTF-8) under another name and rename it when it is on the disk; its folder is made.
+    """Write a file (text as UTF-8) under a temporary name, and rename it when it is on the disk. Missing folders are made.
 
     Raises:
-        StoreError: it cannot be written; an earlier file of that name stays as it was.
+        StoreError: the file cannot be written; an earlier file of this name stays unchanged.
     """
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with writing(path.parent):
@@ -45,13 +45,13 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``final`` to fill; it takes that name when the block ends, or goes if it raises.
+    """Yield an empty folder to fill. It is renamed to ``final`` when the block ends, and removed if the block raises.
 
-    What a killed process left under its temporary name is removed first. If ``final`` appeared meanwhile, written by
-    another process from the same inputs, that one stays.
+    Temporary folders of killed processes are removed first. If another process has written ``final`` in the meantime, from
+    the same inputs, that folder stays.
 
     Raises:
-        OSError: it cannot be written; put it inside `writing` for a clear message.
+        OSError: the folder cannot be written; use this inside `writing` for a clear message.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in final.parent.glob(f".{final.name}.*.tmp"):
@@ -76,7 +76,7 @@ def writing(folder: Path, *, elsewhere: str = "give another folder with --runs")
 
     Args:
         folder: where the block writes.
-        elsewhere: the remedy: how to write to another place.
+        elsewhere: the remedy for the message: how to choose another folder.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written. Other exceptions pass unchanged.
@@ -91,13 +91,13 @@ def writing(folder: Path, *, elsewhere: str = "give another folder with --runs")
                 f"cannot write under {folder}: {text}; free space there or {elsewhere}, then run the same command again "
                 "(what is finished is kept, nothing half-written is)"
             ) from error
-        if isinstance(error, OSError) and (number in _FORBIDDEN or (folder.exists() and not folder.is_dir())):
+        if isinstance(error, OSError) and (number in _FORBIDDEN or not folder.is_dir()):
             raise StoreError(f"cannot write under {folder}: {text}; {elsewhere}") from error
         raise
 
 
 def write_flushed(path: Path, content: bytes) -> None:
-    """Write a file in place and force it to the disk; for files inside a folder that is renamed when whole."""
+    """Write a file in place and force it to the disk; for files inside a folder that is renamed when it is complete."""
     with path.open("wb") as handle:
         handle.write(content)
         handle.flush()
@@ -105,7 +105,7 @@ def write_flushed(path: Path, content: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Force every file of ``folder`` to the disk, so that a rename of the folder cannot outlive its contents."""
+    """Force every file of ``folder`` to the disk. After a crash, a renamed folder then always has its contents."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:
@@ -114,7 +114,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def flush_name(folder: Path) -> None:
-    """Force a rename inside ``folder`` to the disk, where the system can do that for folders."""
+    """Force a rename inside ``folder`` to the disk, if the system can do that for folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

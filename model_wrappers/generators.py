@@ -1,4 +1,4 @@
-"""The global random generators, which nothing here may move."""
+"""Protects the global random generators: no code of this project may change their state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["isolated_generators"]
 
 @contextmanager
 def isolated_generators(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's global generators inside the block and restore all of them after it."""
+    """Seed the global generators of Python, numpy and torch inside the block, and restore their states after it."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""The two identities: ``weights_id`` names tuned weights, ``cell_id`` names results. Both hash canonical JSON."""
+"""The two identities: ``weights_id`` identifies tuned weights, ``cell_id`` identifies results. Both hash canonical JSON."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ __all__ = [
 def weights_id(
     checkpoint: Checkpoint, modifications: Sequence[Modification], tokenizer: PreTrainedTokenizerBase
 ) -> str:
-    """Return the key of the weights that ``modifications``, in this order, make of ``checkpoint``.
+    """Return the identity of the weights that result from ``modifications``, in this order, of ``checkpoint``.
 
-    Hashes weight files, configuration and each modification's identity (seed and training data included), and nothing that
-    only says where or how fast. A modification at its neutral values is the identity and does not count.
+    It is a hash of the weight files, the configuration, and each modification's identity (seed and training data included).
+    Settings that only decide where or how fast are not included. Modifications at their neutral values are left out, because
+    they change nothing.
 
     Raises:
         CheckpointError: the weight files cannot be found or hashed.
@@ -50,7 +51,7 @@ def weights_id(
 
 
 def weights_digest(checkpoint: Checkpoint, steps: Sequence[Mapping[str, Any]]) -> str:
-    """Return the `weights_id` of steps whose identities are known already, those that change nothing left out.
+    """Return the `weights_id` of steps whose identities are already known. ``steps`` has no step that changes nothing.
 
     Raises:
         CheckpointError: the weight files cannot be found or hashed.
@@ -60,16 +61,16 @@ def weights_digest(checkpoint: Checkpoint, steps: Sequence[Mapping[str, Any]]) -
 
 @dataclass(frozen=True, kw_only=True)
 class CellIdentity:
-    """Everything that determines a cell's scores; equal identities are one result.
+    """Everything that determines a cell's scores. Cells with equal identities share one result.
 
     Attributes:
-        weights: `weights_id` of what was evaluated.
+        weights: `weights_id` of the evaluated weights.
         tasks: task name -> `RequestDigest` of its requests, which covers rows, few-shot examples, limit and template.
-        dtype: of the evaluated weights, e.g. ``"float32"``.
-        tokenizer: `tokenizer_sha256` of what made tokens of the requests.
-        arguments: of lm-eval's model that change scores (``max_length``, ``add_bos_token``, ``softmax_dtype``, ...), without
-            those at their defaults.
-        lm_eval: its version.
+        dtype: dtype of the evaluated weights, e.g. ``"float32"``.
+        tokenizer: `tokenizer_sha256` of the tokenizer of the requests.
+        arguments: arguments of lm-eval's model that change scores (``max_length``, ``add_bos_token``, ``softmax_dtype``, ...)
+            and differ from their defaults.
+        lm_eval: version of lm-eval.
     """
 
     weights: str
@@ -80,7 +81,7 @@ class CellIdentity:
     lm_eval: str = field(default_factory=lm_eval_version)
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON data: what ``cell_id`` is the digest of."""
+        """Return the identity as the JSON data whose digest is ``cell_id``."""
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"tasks": dict(self.tasks)}
 
     @property
@@ -90,10 +91,10 @@ class CellIdentity:
 
 
 def score_arguments(given: Mapping[str, Any], host: type) -> dict[str, Any]:
-    """Return the arguments of lm-eval's model class that change scores and are not at their defaults, as JSON data.
+    """Return the arguments of lm-eval's model class that change scores and differ from their defaults, as JSON data.
 
     Args:
-        given: keyword arguments for ``host``, those that belong to the checkpoint excluded.
+        given: keyword arguments for ``host``, without the arguments that belong to the checkpoint.
         host: lm-eval's model class.
     """
     defaults = {name: p.default for name, p in inspect.signature(host).parameters.items()}
@@ -116,26 +117,26 @@ WHERE_AND_HOW_FAST = frozenset(
         *("attn_implementation", "dtype", "tokenizer"),
     }
 )
-"""Arguments of lm-eval's model that are no part of `score_arguments`: dtype and tokenizer have places of their own."""
+"""Arguments of lm-eval's model that `score_arguments` leaves out; dtype and tokenizer are separate parts of the identity."""
 
 _FOLDERS = frozenset({"peft", "delta"})
 
 
 class RequestDigest:
-    """Collects what a model is asked, task by task, and hashes it independently of order and of the number of ranks."""
+    """Collects the requests of each task and hashes them. The hash does not depend on their order or the number of ranks."""
 
     def __init__(self) -> None:
         self.seen: dict[str, dict[tuple[int, int], str]] = {}
 
     def add(self, kind: str, requests: Iterable[Instance]) -> None:
-        """Note ``requests`` of one kind (``"loglikelihood"``, ...); one asked twice (padding between ranks) counts once."""
+        """Add ``requests`` of one kind (``"loglikelihood"``, ...). A repeated request (padding between ranks) counts once."""
         for r in requests:
             text = json.dumps([kind, *r.args], ensure_ascii=False, default=lambda o: type(o).__name__)
             key = (int(r.doc_id or 0), int(r.idx))
             self.seen.setdefault(str(r.task_name), {})[key] = hashlib.sha256(text.encode()).hexdigest()
 
     def merge(self, others: Iterable[dict[str, dict[tuple[int, int], str]]]) -> None:
-        """Take over what other ranks have seen."""
+        """Add the requests of other ranks."""
         for other in others:
             for task, requests in other.items():
                 self.seen.setdefault(task, {}).update(requests)

@@ -1,7 +1,7 @@
-"""lm-eval models over modified checkpoints: the one seam with lm-eval's own ``HFLM``.
+"""lm-eval models of modified checkpoints. Only this module subclasses lm-eval's own model, ``HFLM``.
 
-``overtrain_ft`` fine-tunes, ``overtrain_perturb`` perturbs, ``overtrain`` follows a recipe file; each then evaluates like
-``hf``. Everything that is not about modifying is lm-eval's.
+``overtrain_ft`` fine-tunes, ``overtrain_perturb`` perturbs, ``overtrain`` follows a recipe file. Afterwards, each of them is
+evaluated like ``hf``, by lm-eval's own code.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
 
-from model_wrappers.arguments import choose, read_recipe, split_arguments
-from model_wrappers.checkpoints.checkpoint import load_error
+from model_wrappers.arguments import choose, split_arguments
+from model_wrappers.checkpoints.load_errors import loading
 from model_wrappers.checkpoints.loading import Whole, refuse_ignored
 from model_wrappers.checkpoints.twins import twins
 from model_wrappers.compat import rolling_answer, rolling_text, rolling_value, warn_if_untried
@@ -24,6 +24,7 @@ from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.generation.answers import AnswerGenerator
 from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.generation.stopping import generate_rows
+from model_wrappers.host_arguments import check_device, check_host_arguments
 from model_wrappers.identity import (
     CellIdentity,
     RequestDigest,
@@ -34,6 +35,7 @@ from model_wrappers.identity import (
 )
 from model_wrappers.materialise import Step, apply_in_memory, steps_of, tuned_weights, versions
 from model_wrappers.processes import join, world
+from model_wrappers.recipe import read_recipe
 from model_wrappers.scoring.engine import PrefixScorer
 from model_wrappers.scoring.options import take_scoring
 from model_wrappers.scoring.rolling import RollingLogLikelihood
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import CacheHook
 
     from model_wrappers.modifications.base import Modification
-    from model_wrappers.scoring.score import Plan
+    from model_wrappers.scoring.score import ScoringPlan
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +56,23 @@ __all__ = ["FineTunedLM", "ModifiedLM", "PerturbedLM", "RecipeLM"]
 
 
 class ModifiedLM(HFLM):
-    """An lm-eval causal LM whose weights went through an ordered list of modifications.
+    """An lm-eval causal LM with modified weights.
 
-    Arguments are those of lm-eval's ``hf`` model plus the fields of the modification; ``revision``, ``subfolder`` and
-    ``tokens`` (seen in pre-training, where the revision's name does not tell) belong to the checkpoint, those of
-    `GenerateOptions` (``generate_backend``, ...) to generating. Log-likelihoods are computed prefix by prefix, every distinct
-    token once, where that is proven to give lm-eval's scores; ``scoring=plain`` is lm-eval's own way always. Weights that
-    training produced are always read back from the cache, so a score right after training equals one from the cache
-    to the bit; with ``dtype=auto`` they are evaluated in the checkpoint's own dtype, like the base model.
+    It takes the arguments of lm-eval's ``hf`` model and the fields of the modification. ``revision``, ``subfolder`` and
+    ``tokens`` (seen in pre-training, if the revision's name does not give them) describe the checkpoint. The fields of
+    `GenerateOptions` (``generate_backend``, ...) choose how answers are generated.
+
+    Log-likelihoods are computed once per distinct prefix, if this is proven to give lm-eval's scores. With ``scoring=plain``,
+    lm-eval's own path is always used.
+
+    Trained weights are always loaded from the cache, so scores right after training are equal, bit by bit, to scores in a later
+    run. With ``dtype=auto``, trained weights are evaluated in the checkpoint's own dtype, like the base model.
 
     Raises:
-        ConfigError: an unknown, missing or impossible argument.
-        CheckpointError: no such checkpoint, or none that can be loaded safely.
-        DataError: unusable training data, or a continuation longer than the model's context.
-        StoreError: tuned weights cannot be kept.
+        ConfigError: an argument is unknown, missing or has an impossible value.
+        CheckpointError: there is no such checkpoint, or it cannot be loaded safely.
+        DataError: the training data are unusable, or a continuation is longer than the model's context.
+        StoreError: tuned weights cannot be written to the cache.
     """
 
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
@@ -78,6 +83,7 @@ class ModifiedLM(HFLM):
         chosen = self._choose(arguments)
         kind = chosen if isinstance(chosen, type) else None
         self.checkpoint, fields, rest = split_arguments(arguments, kind, HFLM)
+        rest = check_host_arguments(rest, HFLM)
         self.modifications = chosen if isinstance(chosen, tuple) else (chosen.parse(fields),)
         self.checkpoint.verify()
         for twin in twins(self.checkpoint):
@@ -87,7 +93,7 @@ class ModifiedLM(HFLM):
                 self.checkpoint.revision,
                 twin,
             )
-        # For a repository of .bin files transformers would start a thread that asks the hub to convert it.
+        # Without this variable, transformers starts a thread that asks the hub to convert repositories with .bin files.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         self._steps: list[Step] = []
         self._digest = RequestDigest()
@@ -96,6 +102,8 @@ class ModifiedLM(HFLM):
         self._trust_remote_code = bool(rest.get("trust_remote_code"))
         self._score_arguments = score_arguments(rest, HFLM)
         join()
+        if world()[1] == 1 and not rest.get("parallelize") and rest.get("tp_plan") is None:
+            check_device(rest.get("device", "cuda"))
         super().__init__(
             pretrained=self.checkpoint.location(),
             revision=self.checkpoint.revision,
@@ -107,7 +115,7 @@ class ModifiedLM(HFLM):
 
     @classmethod
     def _choose(cls, arguments: dict[str, Any]) -> type[Modification] | tuple[Modification, ...]:
-        """Return the modification whose fields are arguments, or finished ones; take what chose it out of ``arguments``."""
+        """Return the class of the modification, or finished modifications; remove the arguments that chose it."""
         raise NotImplementedError
 
     @property
@@ -115,7 +123,7 @@ class ModifiedLM(HFLM):
         return tuple(m for m in self.modifications if not m.is_neutral())
 
     def _create_model(self, pretrained: str, dtype: Any = "auto", **kwargs: Any) -> None:
-        """Load the weights, tuned ones from the cache, and apply what is cheap enough to repeat at every load."""
+        """Load the weights (trained weights from the cache), and apply the modifications that are repeated at every load."""
         todo = self._effective
         trained = max((i + 1 for i, m in enumerate(todo) if m.materialise), default=0)
         if trained:
@@ -137,22 +145,27 @@ class ModifiedLM(HFLM):
         self._model, steps = apply_in_memory(self.model, self.tokenizer, self.checkpoint, todo[trained:])
         self._steps += steps
 
+    def _get_config(self, *arguments: Any, **kwargs: Any) -> None:
+        with loading("configuration", self.checkpoint, kwargs):
+            super()._get_config(*arguments, **kwargs)
+
+    def _create_tokenizer(self, *arguments: Any, **kwargs: Any) -> None:
+        given = {"tokenizer": arguments[1]} if len(arguments) > 1 else {}
+        with loading("tokenizer", self.checkpoint, given | kwargs):
+            super()._create_tokenizer(*arguments, **kwargs)
+
     def _load_whole(self, pretrained: str, dtype: Any, **kwargs: Any) -> None:
-        """Load by lm-eval's own method, and refuse what transformers would fill with random numbers or ignore.
+        """Load with lm-eval's own method; refuse missing weights and settings that transformers ignored.
 
         Raises:
             CheckpointError: weights are missing, damaged or unsafe to load.
-            ConfigError: a value in place of one of ``config.json`` had no effect.
+            ConfigError: a value that should replace one of ``config.json`` had no effect.
         """
         auto_class: Any = getattr(self, "AUTO_MODEL_CLASS")  # noqa: B009  (HFLM sets it without a type)
         self.AUTO_MODEL_CLASS = Whole(auto_class)
         try:
-            HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
-        except Exception as error:
-            readable = load_error(error, self.checkpoint)
-            if readable is None:
-                raise
-            raise readable from error
+            with loading("weights", self.checkpoint, kwargs | {"dtype": dtype}):
+                HFLM._create_model(self, pretrained=pretrained, dtype=dtype, **kwargs)
         finally:
             self.AUTO_MODEL_CLASS = auto_class
         refuse_ignored(self._model, self.checkpoint.overrides)
@@ -171,9 +184,9 @@ class ModifiedLM(HFLM):
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
-        """Return the log-likelihood in nats of each text; each value also knows how many tokens it sums over.
+        """Return the log-likelihood in nats of each text; each value has an attribute with the number of scored tokens.
 
-        From lm-eval 0.5 on it stands in a tuple, as the release wants it.
+        From lm-eval 0.5 on, each value is inside a tuple, as that release requires.
         """
         self._note("loglikelihood_rolling", requests)
         texts = [rolling_text(r.args) for r in requests]
@@ -194,8 +207,8 @@ class ModifiedLM(HFLM):
         host = functools.partial(super().loglikelihood, disable_tqdm=True)
         return PrefixScorer(self, super()._loglikelihood_tokens, host, self._check_plan)
 
-    def _check_plan(self, plan: Plan) -> None:
-        """Refuse what no context can hold, and continuations without a token."""
+    def _check_plan(self, plan: ScoringPlan) -> None:
+        """Refuse continuations that are longer than the context, and continuations without a token."""
         for scored, target in zip(plan.scored, plan.targets, strict=True):
             if scored > self.max_length:
                 raise DataError(self._too_long(scored, self.tok_decode(target[:30].tolist())))
@@ -219,7 +232,7 @@ class ModifiedLM(HFLM):
         """Return one generated continuation per request; see `model_wrappers.generation` for instructions and vLLM.
 
         Raises:
-            ConfigError: no template for an instruction, or an argument that cannot be.
+            ConfigError: there is no template for an instruction, or an argument has an impossible value.
             ServerError: vLLM did not start or did not answer.
         """
         self._note(self._answers.options.request_kind, requests)
@@ -232,7 +245,7 @@ class ModifiedLM(HFLM):
         )
 
     def _taught_template(self) -> str | None:
-        """Return the template that the last training taught, None if nothing was trained here."""
+        """Return the template of the last training; None if no modification trained."""
         taught = [m.prompt_template(step.record) for m, step in zip(self._effective, self._steps, strict=True)]
         return next((template for template in reversed(taught) if template is not None), None)
 
@@ -242,9 +255,9 @@ class ModifiedLM(HFLM):
         return generate_rows(self, context, max_length, stop, **generation_kwargs)
 
     def _detect_batch_size(self, requests: Any = None, pos: int = 0) -> int:
-        """Return how many rows fit the memory: for generation by the longest prompt with its answer, not by the context.
+        """Return how many rows fit into memory. For generation, a row is the longest prompt with its answer, not the context.
 
-        A CPU does not run out of memory, it swaps or is killed: there a number is taken instead of found.
+        On a CPU, the number for generation is fixed, because trying larger numbers would make the machine swap.
         """
         if requests is None and self._answers.longest:
             if self.device.type == "cpu":
@@ -259,7 +272,7 @@ class ModifiedLM(HFLM):
         return super()._loglikelihood_tokens(requests, **kwargs)
 
     def _note(self, kind: str, requests: list[Instance]) -> None:
-        """Add the requests to the digest that ``cell_id`` hashes, those of the other ranks included."""
+        """Add the requests of all ranks to the digest that ``cell_id`` hashes."""
         self._digest.add(kind, requests)
         if self.world_size > 1:
             import torch
@@ -269,7 +282,7 @@ class ModifiedLM(HFLM):
             self._digest.merge(seen)
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Give ``--use_cache`` one table per model: lm-eval's keys name the request but not the model that answered."""
+        """Give ``--use_cache`` one table per model, because lm-eval's keys contain the request but not the model."""
         database = cache_hook.dbdict
         if database is not None:
             identity = canonical(
@@ -296,7 +309,7 @@ class ModifiedLM(HFLM):
         info: dict[str, Any] = super().get_model_info()
         dtype = str(info["model_dtype"]).removeprefix("torch.")
         identity = self.weights_id
-        # Requests answered by --use_cache never reach the model: without them the cell cannot be named.
+        # --use_cache answers some requests before the model sees them. Without these, the cell_id cannot be computed.
         found = CellIdentity(
             weights=identity,
             tasks=self._digest.by_task(),
@@ -326,7 +339,7 @@ class ModifiedLM(HFLM):
 
     @staticmethod
     def _outcome(m: Modification, step: Step | None) -> dict[str, Any]:
-        """Return a modification's fields with what came of them; the training log stays in the cache, it is long."""
+        """Return a modification's fields, metrics and record. The training log, which is long, stays in the cache."""
         if step is None:
             return m.describe() | {"identity": True, "metrics": {}}
         return m.describe() | {"metrics": step.metrics} | {k: v for k, v in step.record.items() if k != "training_log"}
@@ -336,7 +349,7 @@ _GENERATED_AT_A_TIME_ON_CPU = 16
 
 
 class FineTunedLM(ModifiedLM):
-    """``overtrain_ft``: trains the checkpoint, then evaluates it; the arguments say how, e.g. ``lora_rank`` by LoRA."""
+    """``overtrain_ft``: trains the checkpoint, then evaluates it. The arguments choose how, e.g. ``lora_rank`` for LoRA."""
 
     @classmethod
     def _choose(cls, arguments: dict[str, Any]) -> type[Modification]:

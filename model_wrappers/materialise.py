@@ -1,4 +1,4 @@
-"""Puts modified weights into the cache: loads the checkpoint in float32, applies the modifications, saves the outcome."""
+"""Puts modified weights into the cache: loads the checkpoint in float32, applies the modifications, saves the result."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_wrappers.cache import ELSEWHERE, Entry, WeightsCache
-from model_wrappers.checkpoints.checkpoint import load_error
-from model_wrappers.checkpoints.loading import Whole, refuse_ignored, refuse_not_finite
+from model_wrappers.checkpoints.load_errors import loading
+from model_wrappers.checkpoints.loading import Whole, refuse_ignored, refuse_not_finite, refuse_offloaded
 from model_wrappers.errors import StoreError
 from model_wrappers.files import writing
 from model_wrappers.identity import weights_id
@@ -29,7 +29,7 @@ __all__ = ["Step", "apply_in_memory", "tuned_weights", "versions"]
 
 
 class Step(NamedTuple):
-    """What one modification did: its fields, its metrics and its record, all JSON data."""
+    """One applied modification: its fields, its metrics and its record, all as JSON data."""
 
     described: dict[str, Any]
     metrics: dict[str, float]
@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what the weights and scores depend on."""
+    """Return the versions of the packages that weights and scores depend on."""
     return {p: version(p) for p in ("lm-eval-overtrain", "lm_eval", "torch", "transformers", "peft", "accelerate")}
 
 
@@ -48,12 +48,15 @@ def apply_in_memory(
     modifications: Sequence[Modification],
     work: Path | None = None,
 ) -> tuple[PreTrainedModel, list[Step]]:
-    """Fold ``modifications`` over ``model`` in order and return the outcome with one `Step` each.
+    """Apply ``modifications`` to ``model`` in order; return the modified model, and one `Step` per modification.
 
     Raises:
-        DivergedError: weights are not finite, before or after a modification.
+        ConfigError: weights are offloaded, so they cannot be modified.
+        DivergedError: a weight is not finite, before or after a modification.
     """
     steps = []
+    if modifications:
+        refuse_offloaded(model)
     refuse_not_finite(model, f"the weights of {checkpoint.repo}")
     for modification in modifications:
         modified = modification.apply(model, tokenizer, checkpoint, work=work)
@@ -73,12 +76,19 @@ def tuned_weights(
     trust_remote_code: bool = False,
     cache: WeightsCache | None = None,
 ) -> Entry:
-    """Return the cache entry of ``modifications`` applied to ``checkpoint``; train if it is not there yet.
+    """Return the cache entry of ``modifications`` applied to ``checkpoint``. If there is none, the weights are trained.
 
-    Under torchrun every process calls this: the first looks into the cache and holds the lock, all of them train, the
-    first writes, and all read the same folder, which must therefore lie on a file system that they share.
+    Under torchrun, every process calls this function. Rank 0 looks into the cache and holds the lock, all ranks train, and
+    rank 0 writes the weights. All ranks read the folder of the entry, so it must be on a file system that they share.
 
-    ``key`` is their `weights_id` where the caller knows it; working it out reads all training rows.
+    Args:
+        checkpoint: the checkpoint to modify.
+        modifications: in order.
+        tokenizer: the checkpoint's tokenizer.
+        device: device to train on.
+        key: `weights_id` of the result, if the caller knows it; otherwise all training rows are read to compute it.
+        trust_remote_code: allow code that comes with a repository to run.
+        cache: the cache; by default the user's.
 
     Raises:
         StoreError: the entry cannot be written, or another node cannot see it.
@@ -112,7 +122,7 @@ def tuned_weights(
 
 
 def _together(cache: WeightsCache, key: str, build: Any, rank: int) -> Entry:
-    """Let all processes of a job make one entry: rank 0 as the cache's one writer, the others beside it."""
+    """Make one entry with all processes of a job: all of them train, and rank 0 alone uses the cache's lock and writes."""
     from torch import distributed
 
     folders: list[Any] = [None]
@@ -147,7 +157,7 @@ def _load(checkpoint: Checkpoint, device: torch.device, trust_remote_code: bool)
     import torch
     from transformers import AutoModelForCausalLM
 
-    try:
+    with loading("weights", checkpoint):
         model = Whole(AutoModelForCausalLM).from_pretrained(
             checkpoint.location(),
             dtype=torch.float32,
@@ -155,15 +165,10 @@ def _load(checkpoint: Checkpoint, device: torch.device, trust_remote_code: bool)
             **checkpoint.load_kwargs(),
             **dict(checkpoint.overrides),
         )
-    except Exception as error:
-        readable = load_error(error, checkpoint)
-        if readable is None:
-            raise
-        raise readable from error
     refuse_ignored(model, checkpoint.overrides)
     return model.to(device).eval()
 
 
 def steps_of(entry: Entry) -> list[Step]:
-    """Return the steps that an entry's meta data records."""
+    """Return the steps that are recorded in an entry of the cache."""
     return [Step(**json.loads(json.dumps(s))) for s in entry.meta["steps"]]

@@ -1,4 +1,4 @@
-"""What the C library does with memory that a process on a CPU frees and asks for again, forward after forward."""
+"""Makes the C library keep freed memory, which saves time on a CPU: every forward frees and requests the same sizes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OWN_CHOICE = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_P
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let glibc keep up to 1 GiB of freed memory for what is asked for next; return whether it does, once a process.
+    """Let glibc keep up to 1 GiB of freed memory for later requests; return whether it does. Runs once per process.
 
-    By default the pages of a large tensor go back to the kernel when it is freed, and the next one of its size pays for
-    fresh, zeroed pages. The price is memory that stays with the process. Nothing is done where the C library is another
-    one, or where the environment tunes or replaces the allocator.
+    By default, the pages of a large tensor return to the kernel when the tensor is freed, and the next tensor of this size
+    needs fresh, zeroed pages. The price is memory that stays with the process. Nothing is changed if the C library is not
+    glibc, or if environment variables tune or replace the allocator.
     """
     if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in _OWN_CHOICE):
         return False

@@ -1,13 +1,13 @@
-"""Files of rows, and the local mirror of the hub that they may lie in: one reader for tasks and for training.
+"""Reads files of rows, and finds them in a local mirror of the hub; tasks and training share this reader.
 
-Compute nodes often have no network. Where the environment variable ``OVERTRAIN_DATA`` names a folder, data sets are read
-from it::
+Compute nodes often have no network. If the environment variable ``OVERTRAIN_DATA`` names a folder, data sets are read from
+this folder::
 
     $OVERTRAIN_DATA/<name>/<split>.jsonl              one JSON object per line, UTF-8
     $OVERTRAIN_DATA/<name>/<split>.parquet            or the same rows as Parquet
     $OVERTRAIN_DATA/<name>/<split>-00000-of-00002.*   or several files of one kind
 
-Files are read as a stream and may be read twice; nothing here keeps rows.
+Files are read as a stream, so rows are not kept in memory. A file may be read twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["MIRROR_VARIABLE", "SUFFIXES", "RawRow", "files_by_split", "mirror_ro
 
 MIRROR_VARIABLE = "OVERTRAIN_DATA"
 SUFFIXES = (".jsonl", ".parquet", ".json")
-"""Kinds of files that hold rows; ``.json`` is one array of objects, or JSON lines as on the hub."""
+"""Suffixes of files with rows. A ``.json`` file is one array of objects, or JSON lines as on the hub."""
 
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
@@ -36,9 +36,9 @@ class RawRow(NamedTuple):
     """One row as read, before any check of its fields.
 
     Attributes:
-        where: ``line 3`` of JSON lines, ``row 3`` of anything else; counted from 1.
-        value: the row's fields, or None where it could not be read.
-        problem: why it could not be read.
+        where: position in the file, counted from 1: ``line 3`` for JSON lines, ``row 3`` for other files.
+        value: the row's fields, or None if the row could not be read.
+        problem: why the row could not be read.
     """
 
     where: str
@@ -47,7 +47,7 @@ class RawRow(NamedTuple):
 
 
 def mirror_root() -> Path | None:
-    """Return the mirror's folder, or None where ``OVERTRAIN_DATA`` is unset and rows come from the hub.
+    """Return the mirror's folder, or None if ``OVERTRAIN_DATA`` is unset and rows come from the hub.
 
     Raises:
         DataError: the variable names something that is not a folder.
@@ -65,10 +65,10 @@ def mirror_root() -> Path | None:
 
 
 def files_by_split(folder: Path) -> dict[str, list[Path]]:
-    """Return split -> its files in order, of one kind.
+    """Return split -> its files, in order. All files of a split have the same suffix.
 
     Raises:
-        DataError: a split lies there in two kinds, so that nobody can say which of them is meant.
+        DataError: a split has files with two suffixes, so it is unclear which of them to read.
     """
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
@@ -83,7 +83,7 @@ def files_by_split(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_rows(path: Path) -> Iterator[RawRow]:
-    """Yield the rows of one file in order; a row that cannot be read says why.
+    """Yield the rows of one file in order. If a row cannot be read, its ``problem`` says why.
 
     Raises:
         DataError: the file cannot be read at all, or its suffix is none of `SUFFIXES`.
@@ -97,7 +97,7 @@ def read_rows(path: Path) -> Iterator[RawRow]:
 
 
 def some_names(names: list[str]) -> str:
-    """Return names for a message, twenty at most."""
+    """Return names as text for a message, at most twenty of them."""
     shown = ", ".join(names[:20]) or "nothing"
     return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
 

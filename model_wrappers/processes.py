@@ -1,4 +1,4 @@
-"""The processes of one job, as torchrun started them: who has joined, and which one this is."""
+"""The processes of one torchrun job: joining them, the rank of this process, and the end of the job."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from model_wrappers.errors import ConfigError
 __all__ = ["end", "join", "world"]
 
 _PAUSE = 0.2
-"""Seconds for the threads of a group that was left to let go of what they hold; they need the interpreter for it."""
+"""Seconds that the threads of a process group get to release their tensors; they need the running interpreter for it."""
 
 
 def join() -> None:
-    """Join the other processes that ``torchrun`` started, over NCCL where there are GPUs and over gloo on a CPU.
+    """Join the other processes that ``torchrun`` started, with NCCL on GPUs and with gloo on a CPU.
 
-    lm-eval's own model would not: on a CPU every process of a job then takes itself for the only one.
+    lm-eval's own model does not join them on a CPU, so there every process of a job believes that it is alone.
     """
     if _promised() > 1:
         import torch
@@ -30,14 +30,14 @@ def join() -> None:
 
 
 def end() -> None:
-    """End this process successfully: at once if it is one of several that have joined, else by returning.
+    """End this process successfully. If it is one of several joined processes, it exits at once, else this returns.
 
-    A thread of gloo may still hold tensors of the last exchange when the interpreter is taken down, and the process is then
-    aborted after all its work ("terminate called without an active exception"); torchrun calls the whole job failed for
-    it. Leaving the group is not enough, since DistributedDataParallel keeps it alive; so such a process skips the
-    interpreter's end.
+    When the interpreter shuts down, a thread of gloo may still hold tensors of the last exchange. Then the process is aborted
+    after all its work is done ("terminate called without an active exception"), and torchrun reports the whole job as failed.
+    Leaving the process group does not help, because DistributedDataParallel keeps the group alive. So a joined process exits
+    without the interpreter's shutdown.
     """
-    if _promised() == 1:  # torch, which may not even be loaded, has nothing to say here
+    if _promised() == 1:  # do not import torch for a single process
         return
     from torch import distributed
 
@@ -58,10 +58,10 @@ def _leave() -> None:
 
 
 def world() -> tuple[int, int]:
-    """Return (rank, world size) as the launcher set them, and check that torch.distributed agrees.
+    """Return (rank, world size) from the launcher, and check that torch.distributed has the same world size.
 
     Raises:
-        ConfigError: the launcher promised more processes than have joined, as ``accelerate launch --cpu`` does.
+        ConfigError: the launcher announced more processes than have joined, as ``accelerate launch --cpu`` does.
     """
     from torch import distributed
 

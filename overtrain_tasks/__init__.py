@@ -1,10 +1,10 @@
-"""What is measured: lm-eval task families, one folder each.
+"""The tasks: one folder per family of lm-eval tasks.
 
-Point stock lm-eval at this folder (``overtrain tasks`` prints it)::
+Stock lm-eval finds them if it gets the path of this folder (``overtrain tasks`` prints it)::
 
     lm_eval --model hf --model_args pretrained=M --tasks overtrain_core8 --include_path "$(overtrain tasks)"
 
-Importing this package costs nothing: neither lm-eval nor datasets is imported before a task is loaded.
+Importing this package is fast: lm-eval and datasets are imported only when a task is loaded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Evaluation rows: from the hub, or from a local mirror of it (`model_wrappers.mirror`).
+"""Evaluation rows from the hub, or from a local mirror of the hub (`model_wrappers.mirror`).
 
-Every task reads its rows through `load`. ``<name>`` of the mirror is what the task's YAML names in its metadata
-(``mirror: arc_easy``); the fields are those of the hub's data set, and fields beyond those that a task reads are kept and do
-no harm.
+Every task reads its rows with `load`. The metadata in the task's YAML gives the name of the folder in the mirror (``mirror:
+arc_easy``). Rows in the mirror have the fields of the hub's data set. Additional fields are kept.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ def load(
     fields: Sequence[str] = (),
     first: int | None = None,
 ) -> dict[str, Dataset]:
-    """Read splits of a data set from the mirror if there is one, else from the hub.
+    """Read splits of a data set, from the mirror if ``OVERTRAIN_DATA`` is set, else from the hub.
 
     Args:
         dataset_path: the hub's data set, e.g. ``allenai/ai2_arc``.
         dataset_name: its configuration, e.g. ``ARC-Easy``, or None.
         splits: the splits to read.
         mirror: the data set's folder inside the mirror, e.g. ``arc_easy`` or ``mmlu/astronomy``.
-        fields: the fields that the task reads; each must be there, and not null, in every row.
-        first: read only this many rows, from the start; the hub is then streamed and only what is needed downloaded.
+        fields: the fields that the task reads; every row must have them, and none may be null.
+        first: read only this many rows, from the start. The hub is then streamed, and only these rows are downloaded.
 
     Returns:
-        One data set per split, rows in source order.
+        One data set per split, with rows in the order of the source.
 
     Raises:
         DataError: a folder, split, file or field is missing, a line is not a JSON object, there are no rows, or the
@@ -59,7 +58,7 @@ def load(
 
 
 def split_names(dataset_path: str | None, dataset_name: str | None, *, mirror: str | None = None) -> tuple[str, ...]:
-    """Return the names of the splits that there are, sorted; from the mirror or the hub as `load` would read them.
+    """Return the sorted names of all splits, in the mirror or on the hub, wherever `load` would read.
 
     Raises:
         DataError: the mirror has no such folder, or the hub cannot be reached.
@@ -78,11 +77,12 @@ def read_file(path: Path, fields: Sequence[str] = (), first: int | None = None) 
 
     Args:
         path: the file.
-        fields: fields that every row must have, not null.
+        fields: fields that every row must have; none may be null.
         first: read only this many rows.
 
     Raises:
-        DataError: no such file, another suffix, a malformed line (with its number), a missing field, or no rows.
+        DataError: the file is missing, empty or has another suffix, a line is malformed (the message gives its number), or a
+            field is missing.
     """
     if path.suffix in SUFFIXES and not path.is_file():
         raise DataError(f"{path}: no such file; give the path of a .jsonl or .parquet file")
@@ -90,7 +90,7 @@ def read_file(path: Path, fields: Sequence[str] = (), first: int | None = None) 
 
 
 def fingerprint(dataset: Dataset, fields: Sequence[str]) -> str:
-    """Return the sha256 of the named fields of all rows, in order: equal on the hub and on a faithful mirror."""
+    """Return the sha256 of the named fields of all rows, in order. It is equal for the hub and a correct mirror."""
     digest = hashlib.sha256()
     for row in dataset.select_columns(list(fields)):
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
@@ -124,7 +124,7 @@ def _split_files(folder: Path, split: str) -> list[Path]:
 
 
 def _read_files(paths: Sequence[Path], fields: Sequence[str], first: int | None) -> Dataset:
-    """Return the rows of one split; every row has the ``fields``, not null."""
+    """Return the rows of one split. Every row has the ``fields``, and none of them is null."""
     rows: list[dict[str, Any]] = []
     for path in paths:
         for raw in itertools.islice(read_rows(path), None if first is None else first - len(rows)):
@@ -137,7 +137,7 @@ def _read_files(paths: Sequence[Path], fields: Sequence[str], first: int | None)
     try:
         return Dataset.from_list(rows)
     except (pa.ArrowException, OverflowError):
-        pass  # perhaps only a field that the task does not read differs in type from row to row
+        pass  # a field changes its type from row to row; perhaps the task does not read this field
     try:
         return Dataset.from_list([{name: row[name] for name in fields} for row in rows])
     except (pa.ArrowException, OverflowError) as error:

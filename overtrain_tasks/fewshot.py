@@ -1,12 +1,12 @@
-"""Which split the few-shot examples come from.
+"""Chooses the split that few-shot examples come from.
 
-Upstream's split (``train``, for MMLU ``dev``) wherever there is one. A local mirror may lack it: then the first of
-``train``, ``heldout``, ``validation`` that it has and that is not being evaluated; the evaluated split itself only
-where there is nothing else, and then the document under evaluation is left out of its own examples. What was used is
-logged once and stands in the results JSON (``configs.<task>.metadata.fewshot_split``).
+By default, this is upstream's split (``train``, for MMLU ``dev``). A local mirror may not have that split. Then it is the
+first of ``train``, ``heldout``, ``validation`` that the mirror has and that is not evaluated. If there is no other split, the
+examples come from the evaluated split, without the document under evaluation. The choice is logged once, and is part of the
+results JSON (``configs.<task>.metadata.fewshot_split``).
 
-``OVERTRAIN_FEWSHOT_SPLIT`` chooses explicitly: ``heldout`` for every task, ``sciq=heldout;piqa=train`` for those named,
-or both together (``heldout;mmlu=dev``).
+``OVERTRAIN_FEWSHOT_SPLIT`` sets the split: ``heldout`` for every task, ``sciq=heldout;piqa=train`` for the named tasks, or
+both together (``heldout;mmlu=dev``).
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def choose(
         task: the task's name, for messages and for ``OVERTRAIN_FEWSHOT_SPLIT``.
         preferred: upstream's split.
         evaluated: the split that is scored.
-        splits: returns the splits that there are; called only where that matters, because the hub must be asked.
-        mirrored: rows come from a local mirror, which may lack ``preferred``; the hub has it.
+        splits: returns all splits. It is called only if necessary, because it may ask the hub.
+        mirrored: whether rows come from a local mirror, which may not have ``preferred``. The hub always has it.
         known: returns the names of the tasks that ``OVERTRAIN_FEWSHOT_SPLIT`` may mention.
 
     Raises:
         ConfigError: ``OVERTRAIN_FEWSHOT_SPLIT`` is malformed or names an unknown task.
-        DataError: it asks for a split that there is not.
+        DataError: ``OVERTRAIN_FEWSHOT_SPLIT`` names a split that does not exist.
     """
     explicit = requested(task, os.environ.get(FEWSHOT_VARIABLE, ""), known)
     if explicit is not None:
@@ -71,7 +71,7 @@ def choose(
 
 
 def requested(task: str, value: str, known: Callable[[], Collection[str]]) -> str | None:
-    """Return the split that ``value`` of ``OVERTRAIN_FEWSHOT_SPLIT`` asks for ``task``, or None.
+    """Return the split that ``value``, the value of ``OVERTRAIN_FEWSHOT_SPLIT``, sets for ``task``; None if it sets none.
 
     >>> known = lambda: ["overtrain_piqa", "overtrain_sciq"]
     >>> requested("overtrain_piqa", "heldout;piqa=train", known)

@@ -1,9 +1,8 @@
 """The task classes behind every YAML of this package (``class: !function overtrain_tasks.task.ChoiceTask``).
 
-They are lm-eval's task classes (`model_wrappers.compat_tasks`) with three things added: rows come through
-`overtrain_tasks.data`, few-shot examples from the split that `overtrain_tasks.fewshot` chooses, and multiple-choice
-tasks report two more metrics.
-Requests and upstream's metrics are lm-eval's own.
+They are subclasses of lm-eval's task classes (`model_wrappers.compat_tasks`) with three differences. Rows come from
+`overtrain_tasks.data`. Few-shot examples come from the split that `overtrain_tasks.fewshot` chooses. Multiple-choice tasks
+report two more metrics. Requests and upstream's metrics are not changed.
 """
 
 from __future__ import annotations
@@ -35,32 +34,32 @@ _BAD_ROW = (ValueError, KeyError, IndexError, TypeError, SyntaxError, TemplateEr
 
 
 class MirroredTask(Host):
-    """A YAML task that reads the hub or a local mirror.
+    """A YAML task that reads its rows from the hub or from a local mirror.
 
-    Keys of the YAML's ``metadata`` that it uses: ``mirror`` (folder inside the mirror) and ``fields`` (what every row
-    must have). It adds, for the results JSON: ``data_source`` (``hub`` or ``mirror``), ``data_sha256`` (of the fields
-    of all rows of the evaluated split, in order) and ``fewshot_split``.
+    It reads two keys of the YAML's ``metadata``: ``mirror`` (folder inside the mirror) and ``fields`` (the fields that every
+    row must have). It adds three keys, which are stored in the results JSON: ``data_source`` (``hub`` or ``mirror``),
+    ``data_sha256`` (hash of the ``fields`` of all rows of the evaluated split, in order) and ``fewshot_split``.
 
     Args:
-        config: the YAML as lm-eval's loader hands it over, ``class`` included.
+        config: the YAML's contents from lm-eval's loader, ``class`` included.
 
     Raises:
         DataError: rows are missing or malformed.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        install_excepthook()  # stock `lm_eval` catches nothing: show one message, not a traceback
+        install_excepthook()  # stock `lm_eval` does not catch our errors; show one message instead of a traceback
         warn_if_untried()
         super().__init__(config=compiled({key: value for key, value in config.items() if key != "class"}))
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The configuration's metadata, which ends up in the results JSON."""
+        """The configuration's metadata, which is stored in the results JSON."""
         return self.config.metadata
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that the task reads of every row."""
+        """The fields that the task reads from every row."""
         return tuple(self.metadata["fields"])
 
     @property
@@ -79,7 +78,7 @@ class MirroredTask(Host):
         )
 
     def split_names(self) -> tuple[str, ...]:
-        """The splits that there are."""
+        """Return the names of all splits of the data set."""
         return data.split_names(self.DATASET_PATH, self.DATASET_NAME, mirror=self.metadata.get("mirror"))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:  # noqa: ARG002
@@ -93,7 +92,7 @@ class MirroredTask(Host):
             self.metadata["fewshot_split"] = self.fewshot_split
 
     def fewshot_docs(self) -> Any:
-        """The rows that few-shot examples are drawn from, or None for a task without examples."""
+        """Return the rows that few-shot examples are drawn from; None for a task without examples."""
         if self.fewshot_split is None:
             return None
         rows = self.dataset[self.fewshot_split]
@@ -101,14 +100,14 @@ class MirroredTask(Host):
         return rows if process is None else process(rows)
 
     def fewshot_pools(self) -> dict[str, int]:
-        """How many few-shot rows there are, by what a message should call them."""
+        """Return the number of few-shot rows, by the name of their source in messages."""
         return {f"split {self.fewshot_split!r}": len(self.sampler.df)}
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Check that there are enough few-shot rows, then let lm-eval build the requests.
 
-        Deviation: ``--cache_requests`` is ignored. Its key names the task and the number of shots, not the rows, so a
-        run on other rows, another few-shot split or another text file would be given the wrong requests.
+        Deviation: ``--cache_requests`` is ignored. lm-eval's cache key contains the task and the number of shots, but not the
+        rows. So a run with other rows, another few-shot split or another text file would get wrong requests.
         """
         if kwargs.pop("cache_requests", False):
             _log.warning("%s: --cache_requests ignored, its key does not name the rows", self.config.task)
@@ -150,9 +149,9 @@ class MirroredTask(Host):
             mirrored=data.mirror_root() is not None,
             known=_task_names,
         )
-        # lm-eval leaves the evaluated document out where `fewshot_cfg.split` equals `test_split`. Upstream's YAMLs
-        # leave the former unset, so tasks without a test split leave it out always (and draw one row more): to get
-        # upstream's examples it stays unset here too.
+        # lm-eval excludes the evaluated document from its examples if `fewshot_cfg.split` equals `test_split`. Upstream's
+        # YAMLs do not set `fewshot_cfg.split`, so tasks without a test split always exclude it (and draw one more row).
+        # To get upstream's examples, `fewshot_cfg.split` stays unset here too.
         if self.config.fewshot_split is not None:
             self.config.fewshot_split = self.fewshot_cfg.split = chosen
         elif chosen == self.config.test_split:
@@ -171,16 +170,16 @@ class MirroredTask(Host):
 
 
 class ChoiceTask(MirroredTask, ChoiceHost):
-    """A multiple-choice task: upstream's metrics, and two more.
+    """A multiple-choice task with upstream's metrics and two more.
 
-    - ``bits_per_byte`` of the correct answer: -log-likelihood / (ln 2 x UTF-8 bytes of the scored continuation), lower
-      is better, the plain mean over documents. The bytes are those of the string that is scored, its leading space
-      included. Of a multiple-input task (Winogrande) that is the continuation that all inputs share.
-    - ``primary``: the metric that the YAML's metadata names, ``acc_norm`` where upstream has it, else ``acc``. Every
-      task has one, so a group's mean covers all of its tasks.
+    - ``bits_per_byte`` of the correct answer: -log-likelihood / (ln 2 x UTF-8 bytes of the scored continuation), averaged
+      over documents; lower is better. The bytes are those of the scored string, its leading space included. In a
+      multiple-input task (Winogrande), the scored string is the continuation that all inputs share.
+    - ``primary``: the metric that the YAML's metadata names. It is ``acc_norm`` if upstream reports it, else ``acc``. Every
+      task has a primary metric, so the mean of a group covers all its tasks.
 
-    Deviation: upstream's ``bits_per_byte`` (rolling tasks) divides sums over the corpus; this one averages per
-    document, so that it has lm-eval's standard error of a mean and pairs by document.
+    Deviation: upstream's ``bits_per_byte`` (in rolling tasks) is a ratio of sums over the corpus. This one is a mean over
+    documents, so it has lm-eval's standard error of a mean, and models can be compared document by document.
     """
 
     _ADDED: ClassVar[Mapping[str, bool]] = {"primary": True, "bits_per_byte": False}  # is higher better
@@ -194,16 +193,16 @@ class ChoiceTask(MirroredTask, ChoiceHost):
             )
 
     def construct_requests(self, doc: Any, ctx: Any, **kwargs: Any) -> list[Instance]:
-        """As upstream, for documents whose correct answer is one of their choices.
+        """Return upstream's requests, after a check that the correct answer is one of the choices.
 
         Raises:
-            DataError: the answer is none of the choices; lm-eval would count the document as wrong.
+            DataError: the correct answer is none of the choices; lm-eval would count the document as wrong.
         """
         self.correct(doc)
         return super().construct_requests(doc, ctx, **kwargs)
 
     def process_results(self, doc: Any, results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-        """Upstream's metrics of one document, with ``primary`` and ``bits_per_byte``.
+        """Return upstream's metrics of one document, and ``primary`` and ``bits_per_byte``.
 
         Args:
             doc: the document.
@@ -224,7 +223,7 @@ class ChoiceTask(MirroredTask, ChoiceHost):
         """Return the index of the correct choice.
 
         Raises:
-            DataError: it is none of the choices.
+            DataError: the correct answer is none of the choices.
         """
         gold, choices = self.answer_and_choices(doc)
         if isinstance(gold, str) and gold in choices:

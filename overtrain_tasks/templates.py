@@ -1,8 +1,9 @@
-"""Prompt templates, compiled once.
+"""Prompt templates of tasks, compiled once.
 
-lm-eval compiles a Jinja template anew for every use (0.25-0.4 ms measured, 0.01 ms once compiled): with five shots that
-is about 5 ms a document, minutes for the ten tasks. It also accepts functions, so the templates that stand in a task's
-YAML are wrapped into one that keeps the compiled form. The results JSON still shows the template's text.
+lm-eval compiles a Jinja template again for every use. This takes 0.25 to 0.4 ms (measured), and a compiled template takes
+0.01 ms. With five shots, compiling costs about 5 ms per document, which is minutes for the ten tasks. lm-eval also accepts
+functions in place of templates. So the templates in a task's YAML are replaced by functions that keep the compiled form. The
+results JSON still shows the text of the template.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")
 
 
 class CompiledTemplate:
-    """A template as a function of a document; what it returns follows lm-eval's own reading of a template.
+    """A template as a function of a document. Its result is what lm-eval makes of the template.
 
-    Not a dataclass: lm-eval would dump one as a dictionary instead of its text.
+    This is not a dataclass, because lm-eval would write a dataclass to the results as a dictionary, not as its text.
 
     Args:
         text: the Jinja source.
-        key: ``doc_to_text`` (returns the text), ``doc_to_target`` (an index, where the text is digits, else the text)
-            or ``doc_to_choice`` (the list that the text spells).
+        key: ``doc_to_text`` (returns the text), ``doc_to_target`` (returns an index if the text is digits, else the text) or
+            ``doc_to_choice`` (returns the list that the text is the literal of).
     """
 
     def __init__(self, text: str, key: str) -> None:

@@ -13,7 +13,7 @@ ROOMS = {
     "": "overtrain overtrain_tasks model_wrappers",
     "overtrain": "__main__ testing cli report judging forecast run results plan study analysis theory pretrain common",
     "overtrain_tasks": "alpaca_eval vlm classification perplexity generalist task fewshot templates data",
-    "model_wrappers": "__main__ lm vlm arguments generation serving scoring materialise identity modifications training "
+    "model_wrappers": "__main__ lm vlm recipe arguments generation serving scoring materialise identity modifications training "
     "architectures checkpoints cache mirror files",
 }
 """Package -> its rooms (folders or modules) from the top down; what is not listed lies below them all."""

@@ -1,1 +1,1 @@
-"""What is known of attention, and of the architectures that scoring and training are proven on."""
+"""Attention in transformers' interface, and the architectures on which fast scoring and training are proven to be exact."""

@@ -1,7 +1,7 @@
-"""The architectures whose scores by prefixes were shown to be those of lm-eval's own path, and why any other falls back.
+"""The architectures on which scoring by prefixes was shown to give the scores of lm-eval's own path.
 
-``tests/model_wrappers/scoring/test_architectures.py`` runs every name of this list request by request against ``HFLM``. A
-model of another architecture, or one of these with a setting that was not tried, takes lm-eval's path: never silently wrong.
+A test compares every architecture of this list with ``HFLM``, request by request. A model of another architecture, or with a
+setting that was not tested, is scored by lm-eval's own path. So scores are never silently wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PROVEN", "output_layer", "why_not"]
+__all__ = ["PROVEN", "output_layer", "why_unproven"]
 
 PROVEN = frozenset(
     {
@@ -46,14 +46,14 @@ _PLAIN = {
     "reorder_and_upcast_attn": False,
     "scale_attn_by_inverse_layer_idx": False,
 }
-"""Settings that change logits or attention, and the values at which they do not."""
+"""Settings that can change logits or attention, each with the value at which it changes nothing."""
 
 _PLAIN_ROPE = {"default", "linear", "llama3", "proportional"}
-"""Rotary scalings whose angles depend on the position alone; ``dynamic``, ``longrope`` and ``yarn`` may look at the length."""
+"""Rotary scalings whose angles depend only on the position. ``dynamic``, ``longrope`` and ``yarn`` may depend on the length."""
 
 
-def why_not(model: Any) -> str | None:
-    """Return why ``model`` is scored on the plain path; None if it need not be."""
+def why_unproven(model: Any) -> str | None:
+    """Return why ``model`` must be scored by lm-eval's own path; None if scoring by prefixes is proven for it."""
     config = getattr(model, "config", None)
     kind = str(getattr(config, "model_type", None))
     if kind not in PROVEN:
@@ -80,17 +80,17 @@ def _rope(config: Any) -> str:
 
 
 def output_layer(model: Any) -> torch.nn.Linear | None:
-    """Return the layer whose weight times a state is exactly that state's logits; None where there may be more to it.
+    """Return the output layer, if its weight times a state gives exactly the logits of the state; else None.
 
     Args:
-        model: of transformers, without a wrapper.
+        model: a model of transformers, without a wrapper.
     """
     import torch
 
-    if why_not(model) is not None:
+    if why_unproven(model) is not None:
         return None
     layer: Any = model.get_output_embeddings()
-    # a subclass (quantised, with adapters) or a hook could add something to the product
+    # a subclass (quantised, with adapters) or a hook may change the product
     hooked = any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, "forward" in vars(layer)))
     plain = type(layer) is torch.nn.Linear and getattr(layer, "bias", None) is None
     return layer if plain and not hooked else None

@@ -1,1 +1,1 @@
-"""Which weights a checkpoint is: where they lie, what they have seen, how they were initialised."""
+"""Checkpoints: where their weights are, how many tokens they have seen, and how they were initialised."""

@@ -1,4 +1,4 @@
-"""Where weights are, which revision of them, how many tokens they have seen, and which weights they really are."""
+"""A checkpoint: its place, its revision, the tokens that it has seen, and a fingerprint of its weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from model_wrappers.checkpoints.families import family_of, tokens_in_name
 from model_wrappers.checkpoints.fingerprints import sha256_of
 from model_wrappers.checkpoints.hub import fetch, snapshot
 from model_wrappers.coerce import coerce
-from model_wrappers.errors import CheckpointError, ConfigError, OvertrainError
+from model_wrappers.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Checkpoint", "load_error"]
+__all__ = ["Checkpoint"]
 
-# In the order in which transformers looks for them: one file, then an index of shards; safetensors before pickles.
+# In the order in which transformers looks for weights: one file, then an index of shards; safetensors before pickles.
 _WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -34,17 +34,17 @@ class Checkpoint:
     """One set of weights: a repository of the hub at a revision, or a local folder.
 
     Attributes:
-        repo: a hub repository (``allenai/OLMo-1B-hf``) or a local folder; an existing folder wins.
-        revision: branch, tag or commit; a number (as lm-eval reads ``revision=1000``) becomes text. A folder has none.
-        subfolder: folder within the repository that holds config and weights.
-        tokens: tokens seen in pre-training, > 0, where the name does not say.
-        overrides: (key, value) of ``config.json`` that hold in place of what stands there, for training and evaluation.
+        repo: a hub repository (``allenai/OLMo-1B-hf``) or a local folder; an existing folder takes precedence.
+        revision: branch, tag or commit; a number (as lm-eval reads ``revision=1000``) becomes text. Folders have none.
+        subfolder: folder inside the repository with the config and the weights.
+        tokens: tokens seen in pre-training, > 0; needed if no name or table gives them.
+        overrides: (key, value) pairs that replace values of ``config.json``, for training and evaluation.
 
     >>> Checkpoint(repo="EleutherAI/pythia-160m", revision="step1000").tokens_seen()
     2097152000
 
     Raises:
-        ConfigError: a value of the wrong type, or tokens <= 0.
+        ConfigError: a value has the wrong type, or tokens <= 0.
     """
 
     repo: str | Path
@@ -70,14 +70,20 @@ class Checkpoint:
 
     @property
     def is_local(self) -> bool:
-        """Return whether the weights are a local folder.
+        """Whether the checkpoint is a local folder.
 
         Raises:
-            CheckpointError: written as a path (a `Path`, or text that starts with ``./ ../ / ~``), but no folder.
+            CheckpointError: ``repo`` is a path (a `Path`, or text that starts with ``./ ../ / ~``), but not a folder.
         """
         path = self._root()
-        if path.is_dir():
-            return True
+        try:
+            if path.is_dir():
+                return True
+        except OSError as error:
+            raise CheckpointError(
+                f"pretrained={str(self.repo)[:80]!r} cannot be a folder ({error.strerror}); give the folder that holds "
+                "config.json and the weights, or a hub repository as owner/name"
+            ) from error
         if isinstance(self.repo, Path) or self.repo in {".", ".."} or self.repo.startswith(("./", "../", "/", "~")):
             what = "is a file, not a folder" if path.exists() else "does not exist"
             raise CheckpointError(
@@ -87,7 +93,7 @@ class Checkpoint:
         return False
 
     def location(self) -> str:
-        """Return what to give ``from_pretrained`` as its first argument: the repository's name or the folder."""
+        """Return the first argument of ``from_pretrained``: the repository's name or the folder."""
         return str(self._root()) if self.is_local else str(self.repo)
 
     def load_kwargs(self) -> dict[str, Any]:
@@ -97,25 +103,27 @@ class Checkpoint:
         return {"revision": self.revision, "subfolder": self.subfolder}
 
     def config(self) -> dict[str, Any]:
-        """Return what ``config.json`` says, with the overrides in their places.
+        """Return the contents of ``config.json``, with the overrides.
 
         Raises:
-            CheckpointError: it is not there or not JSON.
+            CheckpointError: the file is missing or is not JSON.
         """
         path = self._file("config.json")
         try:
-            content = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} is no configuration ({error}); download or copy the checkpoint again"
             ) from error
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} is no configuration (no mapping); download or copy the checkpoint again")
         return content | dict(self.overrides)
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the model that is loaded, as JSON data: weights, configuration, code that comes along.
+        """Return what determines the loaded model, as JSON data: weights, configuration, and the repository's own code.
 
-        What a configuration says of where it came from and of the dtype that weights are loaded in is left out: a result
-        names its dtype itself.
+        Two parts of the configuration are left out: its origin, and the dtype of the weights, which every result names
+        separately.
 
         Raises:
             CheckpointError: as `weight_hashes` and `config`.
@@ -128,14 +136,14 @@ class Checkpoint:
         return found
 
     def tokens_seen(self) -> int | None:
-        """Return the tokens seen in pre-training, or None where nothing says so.
+        """Return the tokens seen in pre-training, or None if they are unknown.
 
-        In this order: ``tokens``; for a folder, ``overtrain.json`` beside the weights (``{"tokens": int}``) and the
-        folder's name; for the hub, the revision's name (`tokens_in_name`) and the family's table (`families`), which
-        cites where it comes from.
+        ``tokens`` comes first. For a folder, ``overtrain.json`` beside the weights (``{"tokens": int}``) comes next, then the
+        folder's name. For the hub, the revision's name (`tokens_in_name`) comes next, then the family's table (`families`),
+        which cites its source.
 
         Raises:
-            CheckpointError: ``overtrain.json`` is there but does not say ``{"tokens": int}``.
+            CheckpointError: ``overtrain.json`` exists but does not contain ``{"tokens": int}``.
         """
         if self.tokens is not None:
             return self.tokens
@@ -149,7 +157,7 @@ class Checkpoint:
         return stated
 
     def sha(self) -> str | None:
-        """Return the commit that the revision is, None for a local folder.
+        """Return the commit of the revision; None for a local folder.
 
         Raises:
             CheckpointError: the repository or the revision cannot be found.
@@ -159,18 +167,18 @@ class Checkpoint:
     def weight_hashes(self) -> dict[str, str]:
         """Return file name -> sha256 of the weight files that transformers loads, safetensors before ``.bin``.
 
-        For the hub these are the LFS hashes that it lists, and no weight is downloaded; without a connection, those
-        that name the local cache's blobs. Local files are hashed once and remembered by path, size and time of change
-        in ``fingerprints.json`` under `cache_root`.
+        For the hub, the hashes are the LFS hashes that the hub lists, so no weights are downloaded. Without a connection, they
+        are the names of the local cache's blobs. Local files are hashed once; the hash is stored with path, size and
+        modification time in ``fingerprints.json`` under `cache_root`.
 
         Raises:
-            CheckpointError: no such repository, revision or folder; no weight file; a shard is missing.
+            CheckpointError: there is no such repository, revision or folder, no weight file, or a shard is missing.
         """
         listed = self._listing()
         return {name: listed[name] or sha256_of(self._file(name), self._memory()) for name in self._weight_names()}
 
     def weight_paths(self) -> list[Path]:
-        """Return the weight files on the local disk, downloaded where they are not there yet.
+        """Return the weight files on the local disk; missing files are downloaded.
 
         Raises:
             CheckpointError: as `weight_hashes`, or the download failed.
@@ -178,10 +186,10 @@ class Checkpoint:
         return [self._file(name) for name in self._weight_names()]
 
     def fingerprint(self) -> str:
-        """Return a sha256 over the weight files' hashes, equal for equal files.
+        """Return a sha256 over the hashes of the weight files. It is equal for equal files.
 
-        Repository, revision and file names do not count. The same weights cut into other shards, or saved in another
-        format, have another fingerprint.
+        Repository, revision and file names do not matter. If equal weights are cut into other shards, or saved in another
+        format, their fingerprint differs.
 
         Raises:
             CheckpointError: as `weight_hashes`.
@@ -190,16 +198,17 @@ class Checkpoint:
         return hashlib.sha256(json.dumps(hashes, separators=(",", ":")).encode()).hexdigest()
 
     def verify(self) -> None:
-        """Check that the checkpoint is there and can be loaded safely, before anything is loaded.
+        """Check that the checkpoint exists and can be loaded safely. Nothing is loaded.
 
         Raises:
-            CheckpointError: no such repository, revision (with the closest that exist), folder or subfolder; no access;
-                no config.json; no weight file that is safe to load; the hub cannot be reached and the cache lacks it.
+            CheckpointError: there is no such repository, revision (the message names the closest ones), folder or subfolder;
+                there is no access, no config.json, or no weight file that is safe to load; or the hub cannot be reached and
+                the local cache does not have the checkpoint.
         """
         listed = self._listing()
         if "config.json" not in listed:
             raise CheckpointError(
-                f"{self._place()} has no config.json (there: {_some(listed)}); give the folder or the subfolder= that "
+                f"{self.place()} has no config.json (there: {_some(listed)}); give the folder or the subfolder= that "
                 "transformers' save_pretrained wrote"
             )
         for name in self._weight_names():
@@ -209,7 +218,9 @@ class Checkpoint:
                 )
 
     def side_file(self, name: str) -> Path | None:
-        """Return the local path of a small file beside the weights, downloaded if need be, or None if there is none.
+        """Return the local path of a small file beside the weights; None if there is no such file.
+
+        A file on the hub is downloaded.
 
         Raises:
             CheckpointError: the repository or the revision cannot be found, or the download failed.
@@ -246,19 +257,20 @@ class Checkpoint:
     def _file(self, name: str) -> Path:
         found = self.side_file(name)
         if found is None:
-            raise CheckpointError(f"{self._place()} has no file {name}; download or copy the checkpoint again")
+            raise CheckpointError(f"{self.place()} has no file {name}; download or copy the checkpoint again")
         return found
 
     def _memory(self) -> Path:
         return cache_root() / "fingerprints.json"
 
-    def _place(self) -> str:
+    def place(self) -> str:
+        """Return where the checkpoint lies, for messages."""
         if self.is_local:
             return str(self._folder())
         return f"{self.repo!r} at revision {self.revision!r}" + (f", {self.subfolder}/" if self.subfolder else "")
 
     def _listing(self) -> dict[str, str | None]:
-        """Return the names of the files beside config and weights, with their sha256 where the hub states it."""
+        """Return the names of the files in the checkpoint's folder, with their sha256 if the hub lists it."""
         if self.is_local:
             listed: dict[str, str | None] = {}
             if self._folder().is_dir():
@@ -287,7 +299,7 @@ class Checkpoint:
                 missing = [name for name in shards if name not in listed]
                 if missing:
                     raise CheckpointError(
-                        f"{self._place()} lacks {len(missing)} of the {len(shards)} weight files that {index} names: "
+                        f"{self.place()} lacks {len(missing)} of the {len(shards)} weight files that {index} names: "
                         f"{_some(missing)}; {self._completion()}"
                     )
                 return shards
@@ -313,39 +325,9 @@ class Checkpoint:
                 "save_pretrained, or choose a revision that has it"
             )
         return CheckpointError(
-            f"{self._place()} has no model.safetensors, no pytorch_model.bin and no index of shards of either (weights "
+            f"{self.place()} has no model.safetensors, no pytorch_model.bin and no index of shards of either (weights "
             f"there: {_some(others)}); {remedy}"
         )
-
-
-def load_error(error: Exception, checkpoint: Checkpoint) -> OvertrainError | None:
-    """Return what an exception of ``from_pretrained`` means to a user, or None where its own message will do.
-
-    ``.bin`` files are read with ``weights_only=True``, so a pickle that holds anything but tensors is refused before
-    any of it runs; torch's message then recommends to allow it, which this one does not.
-    """
-    from safetensors import SafetensorError
-
-    place = checkpoint._place()
-    if "Weights only load failed" in str(error):
-        reason = next((line for line in str(error).splitlines() if "Unsupported" in line or "unsupported" in line), "")
-        return CheckpointError(
-            f"the .bin weights of {place} were refused, nothing in them was run: they are damaged or hold more than "
-            f"tensors{f' ({reason.strip()})' if reason else ''}; use a revision with safetensors, or convert them "
-            "where you trust them"
-        )
-    if isinstance(error, TypeError):
-        unknown = next(
-            (key for key, _ in checkpoint.overrides if f"unexpected keyword argument {key!r}" in str(error)), None
-        )
-        if unknown is not None:
-            return ConfigError(
-                f"{unknown}={dict(checkpoint.overrides)[unknown]!r}: stands in config.json, but transformers takes it under "
-                "another name there and not as an argument; change config.json in a copy of the checkpoint"
-            )
-    if isinstance(error, (SafetensorError, EOFError)):
-        return CheckpointError(f"the weights of {place} are damaged ({error}); download or copy them again")
-    return None
 
 
 def _tokens_of(path: Path) -> int:

@@ -1,6 +1,6 @@
-"""What is published about model families: how revisions count tokens, and what their weights were drawn from.
+"""Published facts about model families: the tokens of each revision, and the initial distribution of the weights.
 
-Nothing here is a default: a repository or a revision that no entry names is unknown.
+There are no defaults: repositories and revisions that no entry names are unknown.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _LATER_STAGE = re.compile(r"(?:^|[-_./])stage(?!1(?!\d))\d+", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What is published about one family of models.
+    """Published facts about one family of models.
 
     Attributes:
-        name: what users type in ``family:NAME``.
-        repos: full match of the hub's repository names, without regard to case.
+        name: the name that users type in ``family:NAME``.
+        repos: regular expression that matches the whole repository name on the hub; case does not matter.
         tokens: revision -> tokens seen, or None for a revision outside the table.
-        tokens_source: where ``tokens`` comes from.
-        initial_std: (parameter name, shape, config) -> standard deviation at initialisation; 0 for what starts
+        tokens_source: source of ``tokens``.
+        initial_std: (parameter name, shape, config) -> standard deviation at initialisation; 0 for parameters that start
             constant; None for a name that the family does not have.
-        std_source: where ``initial_std`` comes from, or what is known where there is none.
+        std_source: source of ``initial_std``, or the known facts if there is no table.
     """
 
     name: str
@@ -55,10 +55,10 @@ def family_of(repo: str) -> Family | None:
 
 
 def tokens_in_name(name: str) -> int | None:
-    """Return the tokens that a revision's or folder's name states, or None.
+    """Return the number of tokens in the name of a revision or folder, or None.
 
-    Later stages of a training in several stages (``stage2-...-tokens50B``) count from the start of their stage, so
-    their names do not say how many tokens the weights have seen: None.
+    In a training with several stages, names of later stages (``stage2-...-tokens50B``) count tokens from the start of the
+    stage. They do not give the total number of tokens, so the result is None.
 
     >>> tokens_in_name("step738000-tokens3094B"), tokens_in_name("stage1-step19000-tokens80B")
     (3094000000000, 80000000000)
@@ -78,10 +78,12 @@ def _pythia_tokens(revision: str) -> int | None:
 
 
 def _amber_tokens(revision: str) -> int | None:
-    """Chunk k is saved after its last step, so ``ckpt_k`` has seen k + 1 chunks of 1,706,976 rows of 2,049 tokens.
+    """Return the tokens of a revision of Amber.
 
-    Deviation: Table 1 of the paper gives ``ckpt_040`` 0.12T and ``ckpt_358`` 1.1T; the published slices make that 0.14T
-    and 1.26T. Its ``ckpt_410`` is beyond the last slice: unknown.
+    Chunk k is saved after its last step, so ``ckpt_k`` has seen k + 1 chunks of 1,706,976 rows of 2,049 tokens.
+
+    Deviation: Table 1 of the paper gives 0.12T for ``ckpt_040`` and 1.1T for ``ckpt_358``; the published chunks give 0.14T
+    and 1.26T. The paper's ``ckpt_410`` is beyond the last published chunk, so its tokens are unknown.
     """
     found = re.fullmatch(r"ckpt_(\d{3})", revision)
     return (int(found[1]) + 1) * 1_706_976 * 2_049 if found and int(found[1]) < 360 else None

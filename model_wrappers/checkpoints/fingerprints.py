@@ -1,4 +1,4 @@
-"""sha256 of local files, computed once and remembered by absolute path, size and modification time."""
+"""sha256 of local files. It is computed once, and stored with the file's absolute path, size and modification time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def sha256_of(path: Path, memory: Path) -> str:
 
     Args:
         path: the file.
-        memory: the JSON file that remembers earlier answers; made where it is missing, rebuilt where it is corrupt,
-            shared by any number of processes. Where it cannot be written nothing is remembered.
+        memory: the JSON file with earlier hashes. It is made if it is missing, and made again if it is damaged. Any number
+            of processes can share it. If it cannot be written, nothing is stored.
     """
     path = path.absolute()
     before = _state(path)
@@ -33,7 +33,7 @@ def sha256_of(path: Path, memory: Path) -> str:
         return str(known["sha256"])
     with path.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
-    if _state(path) == before:  # a file that is still being written is not remembered
+    if _state(path) == before:  # the hash of a file that is still being written is not stored
         remember(memory, str(path), before | {"sha256": found})
     return found
 
@@ -48,7 +48,7 @@ def _is_sha(value: object) -> bool:
 
 
 def recall(memory: Path) -> dict[str, Any]:
-    """Return what a memory file holds; nothing if it is missing or corrupt."""
+    """Return the contents of a file that `remember` wrote; empty if it is missing or damaged."""
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -57,7 +57,7 @@ def recall(memory: Path) -> dict[str, Any]:
 
 
 def remember(memory: Path, key: str, entry: dict[str, Any]) -> None:
-    """Add an entry to a JSON file that several processes share; a file that cannot be written is only warned of."""
+    """Add an entry to a JSON file that several processes share. If the file cannot be written, only a warning is logged."""
     from filelock import FileLock
 
     try:

@@ -1,4 +1,4 @@
-"""What the Hugging Face hub says about a revision, or, where it cannot be asked, what the local cache holds of it."""
+"""Commit and files of a revision, from the Hugging Face hub or, without a connection, from its local cache."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Snapshot:
     Attributes:
         sha: the commit.
         files: path within the repository -> sha256 of the content, or None for small files that are not in LFS.
-        folder: the local cache's snapshot folder where the hub could not be asked; then ``files`` is what was
-            downloaded before, which may be less than the revision has. None when the hub answered.
+        folder: None if the hub answered. Otherwise the snapshot folder of the local cache; ``files`` are then the files that
+            were downloaded before, which may not be all files of the revision.
     """
 
     sha: str
@@ -39,10 +39,11 @@ class Snapshot:
 
 @functools.cache
 def snapshot(repo: str, revision: str) -> Snapshot:
-    """Return commit and files of a revision; one request, remembered for the life of the process.
+    """Return the commit and the files of a revision. The hub is asked once per process.
 
     Raises:
-        CheckpointError: no such repository or revision, no access, or no connection and nothing in the local cache.
+        CheckpointError: there is no such repository or revision, or no access; or there is no connection, and the revision
+            is not in the local cache.
     """
     from huggingface_hub import HfApi
 
@@ -60,9 +61,9 @@ def snapshot(repo: str, revision: str) -> Snapshot:
 
 
 def fetch(repo: str, revision: str, name: str) -> Path | None:
-    """Return the local path of one file, downloaded where the cache lacks it; None if the revision has no such file.
+    """Return the local path of one file, which is downloaded if necessary; None if the revision has no such file.
 
-    Without a connection, a file that the cached snapshot lacks counts as absent.
+    Without a connection, only files in the local cache exist.
 
     Raises:
         CheckpointError: as `snapshot`; or the download failed.
@@ -86,14 +87,14 @@ def fetch(repo: str, revision: str, name: str) -> Path | None:
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """Return the exceptions of a connection that cannot be made; the hub's client inherits its HTTP library's root."""
+    """Return the exceptions of a failed connection; the base class of the hub's errors belongs to its HTTP library."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     return (OfflineModeIsEnabled, HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
 
 
 def _refused(error: Exception, repo: str, revision: str, endpoint: str) -> CheckpointError | None:
-    """Return what the hub's refusal means, or None if it did not answer: no connection, overload, no JSON."""
+    """Return a clear error for the hub's refusal; None if the hub gave no answer (no connection, overload, no JSON)."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RevisionNotFoundError
 
     if isinstance(error, HFValidationError):
@@ -113,7 +114,7 @@ def _refused(error: Exception, repo: str, revision: str, endpoint: str) -> Check
 def _by_status(status: int, repo: str, revision: str, endpoint: str) -> CheckpointError | None:
     if status == 403:
         return _no_access(repo, endpoint, "may not be read with this token")
-    if status in {401, 404}:  # 401 is also the hub's answer to strangers who ask for what is not there
+    if status in {401, 404}:  # without a login, the hub answers 401 for repositories that do not exist
         return CheckpointError(f"repository {repo!r} was not found at {endpoint}, or is private; {_remedy(repo)}")
     if status >= 500 or status in {408, 429}:
         return None
@@ -170,6 +171,6 @@ def _from_cache(repo: str, revision: str, why: Exception) -> Snapshot:
 
 
 def _blob_sha256(path: Path) -> str | None:
-    """Return the sha256 that a cached LFS file's blob is named by; other files' blobs have a git hash of 40 digits."""
+    """Return the sha256 in the name of a cached LFS file's blob; None for other files, whose blobs have a git hash."""
     name = path.readlink().name if path.is_symlink() else ""
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None

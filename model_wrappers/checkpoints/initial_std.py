@@ -1,4 +1,4 @@
-"""The standard deviation that each parameter had when pre-training began: the scale of equation 1's noise."""
+"""The standard deviation of each parameter at the start of pre-training: the scale of the noise in equation 1."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SIDE_FILE = "init_std.json"
 
 @dataclass(frozen=True)
 class InitialStd:
-    """Deviations at initialisation, and where they come from.
+    """Standard deviations at initialisation, and their source.
 
     Attributes:
         std: parameter name, as in ``model.named_parameters()`` (tied weights once) -> standard deviation, >= 0; 0 for
-            norm gains, biases and whatever else started constant.
-        source: ``recorded``, ``step0:REVISION``, ``family:NAME`` or the number: what ``auto`` came to.
-        cited: the file, commit or publication behind it.
+            norm gains, biases and other parameters that started constant.
+        source: ``recorded``, ``step0:REVISION``, ``family:NAME`` or a number; for ``auto``, the source that was chosen.
+        cited: the file, commit or publication that the deviations come from.
     """
 
     std: dict[str, float]
@@ -47,23 +47,23 @@ def resolve_initial_std(source: str, model: PreTrainedModel, checkpoint: Checkpo
     Args:
         source: one of
 
-            - ``recorded``: ``init_std.json`` beside the weights, ``{"source": "...", "std": {name: float, ...}}``; it
-              names every parameter;
-            - ``step0:REVISION``: measured on the untrained weights at that revision of the same repository (for a local
-              checkpoint: a folder, or the name of one beside it);
+            - ``recorded``: ``init_std.json`` beside the weights, ``{"source": "...", "std": {name: float, ...}}``, with
+              every parameter;
+            - ``step0:REVISION``: measured on the untrained weights at this revision of the same repository (for a local
+              checkpoint: a folder, or the name of a folder beside it);
             - ``family:NAME``: a published recipe (`families.FAMILIES`);
             - a number: for every parameter of two or more dimensions that is neither bias nor norm gain;
-            - ``auto``: ``recorded`` where the file is there, else the family's recipe where the repository is known.
+            - ``auto``: ``recorded`` if the file exists, else the family's recipe if the repository is known.
         model: the model to perturb; only names, shapes and config are read.
-        checkpoint: where its weights came from.
+        checkpoint: the checkpoint of the model.
 
     Raises:
-        ConfigError: an unknown source; ``auto`` and nothing known; a family whose recipe does not fit the model.
-        CheckpointError: ``init_std.json`` or the step-0 weights are missing, damaged or lack parameters.
+        ConfigError: the source is unknown, ``auto`` finds nothing, or the family's recipe does not fit the model.
+        CheckpointError: ``init_std.json`` or the step-0 weights are missing, damaged or incomplete.
 
     Source: Springer et al. 2025, equation 1 and Appendix C.2.
-    Deviation: families that draw from a normal distribution truncated at three deviations (OLMo, OLMo-2) are given the
-    deviation of the untruncated normal, as their configurations state it; the truncated one is 1.3% smaller.
+    Deviation: OLMo and OLMo-2 draw from a normal distribution that is truncated at three deviations. They are given the
+    deviation of the untruncated normal, as in their configurations; the truncated one is 1.3% smaller.
     """
     source = str(source).strip()
     kind, _, argument = source.partition(":")
@@ -164,8 +164,8 @@ def step0_checkpoint(revision: str, checkpoint: Checkpoint) -> Checkpoint:
     """Return the untrained checkpoint that ``init_std=step0:REVISION`` names.
 
     Args:
-        revision: of the same repository; for a local checkpoint a folder, or the name of one beside it.
-        checkpoint: that is perturbed.
+        revision: a revision of the same repository; for a local checkpoint, a folder or the name of a folder beside it.
+        checkpoint: the checkpoint to perturb.
 
     Raises:
         CheckpointError: there is no such folder.
@@ -183,20 +183,15 @@ def step0_checkpoint(revision: str, checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _measure_files(start: Checkpoint, shapes: Mapping[str, torch.Size]) -> dict[str, float]:
-    """Measure the tensors named in ``shapes``; with safetensors one tensor at a time is in memory."""
-    from model_wrappers.checkpoints.checkpoint import load_error
+    """Measure the tensors that ``shapes`` names. With safetensors, only one tensor at a time is in memory."""
+    from model_wrappers.checkpoints.load_errors import loading
 
     found: dict[str, float] = {}
     for path in start.weight_paths():
-        try:
+        with loading("weights", start):
             for name, tensor in _tensors(path, shapes):
                 _same_shape(name, tensor.shape, shapes[name], path)
                 found[name] = _std(tensor)
-        except Exception as error:
-            readable = load_error(error, start)
-            if readable is None:
-                raise
-            raise readable from error
     return found
 
 
@@ -227,8 +222,10 @@ def _tensors(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, torch.Ten
 
 
 def _measure_loaded(start: Checkpoint, model: PreTrainedModel) -> dict[str, float]:
-    """Measure the whole model as transformers loads it; what it would initialise anew itself counts as missing."""
-    with isolated_generators(0):
+    """Measure the model as transformers loads it. Parameters that transformers would initialise itself are left out."""
+    from model_wrappers.checkpoints.load_errors import loading
+
+    with isolated_generators(0), loading("weights", start):
         loaded, report = type(model).from_pretrained(
             start.location(), **start.load_kwargs(), dtype="auto", output_loading_info=True
         )

@@ -1,4 +1,4 @@
-"""Loads a checkpoint whole or not at all, and tells whether its numbers are finite."""
+"""Refuses checkpoints with missing weights, ignored settings, or numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from model_wrappers.errors import CheckpointError, ConfigError, DivergedError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Whole", "refuse_ignored", "refuse_not_finite"]
+__all__ = ["Whole", "refuse_ignored", "refuse_not_finite", "refuse_offloaded"]
 
 _SHOWN = 5
 
 
 class Whole:
-    """Stands in for one of transformers' auto classes and refuses a checkpoint that lacks weights.
+    """Wraps one of transformers' auto classes, and refuses a checkpoint with missing weights.
 
-    transformers fills missing weights with random numbers and warns. Weights that are tied to others and buffers that the
-    model computes itself are not missing: transformers does not count them.
+    transformers only warns about missing weights and fills them with random numbers. Tied weights and buffers that the model
+    computes itself are not missing; transformers does not count them.
 
     Args:
-        auto_class: of transformers, e.g. ``AutoModelForCausalLM``.
+        auto_class: a class of transformers, e.g. ``AutoModelForCausalLM``.
     """
 
     def __init__(self, auto_class: Any) -> None:
@@ -31,7 +31,7 @@ class Whole:
         """Return the model as ``from_pretrained`` does.
 
         Raises:
-            CheckpointError: weights are missing or have other shapes than the configuration says.
+            CheckpointError: weights are missing, or their shapes differ from the configuration.
         """
         model, info = self._auto_class.from_pretrained(location, *arguments, output_loading_info=True, **kwargs)
         missing = sorted(info.get("missing_keys") or ())
@@ -50,10 +50,10 @@ class Whole:
 
 
 def refuse_ignored(model: Any, overrides: tuple[tuple[str, Any], ...]) -> None:
-    """Check that the model has the configuration that was asked for.
+    """Check that the model's configuration has the requested values.
 
     Raises:
-        ConfigError: transformers ignored a value in place of one of ``config.json``.
+        ConfigError: transformers ignored a value that should replace one of ``config.json``.
     """
     for key, value in overrides:
         found = getattr(model.config, key, None)
@@ -64,20 +64,35 @@ def refuse_ignored(model: Any, overrides: tuple[tuple[str, Any], ...]) -> None:
             )
 
 
+def refuse_offloaded(model: nn.Module) -> None:
+    """Check that every weight is in memory, where it can be modified.
+
+    Raises:
+        ConfigError: some were left on the disk (``parallelize``, ``device_map``).
+    """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ConfigError(
+            "some weights are offloaded to the disk, where they cannot be modified; leave parallelize and device_map out, or "
+            "give more memory"
+        )
+
+
 def refuse_not_finite(model: nn.Module, what: str) -> None:
     """Check that every weight is a finite number.
 
     Args:
-        model: whose parameters are looked at; each is read once.
-        what: made them so, for the message.
+        model: the model to check; each parameter is read once.
+        what: what produced the weights, for the message.
 
     Raises:
-        DivergedError: some are not; the message counts those of the first such parameter.
+        DivergedError: some numbers are not finite; the message gives their count in the first such parameter.
     """
     import torch
 
     for name, parameter in model.named_parameters():
-        # A sum is finite only if all terms are; only a sum that is not is looked at number by number.
+        if parameter.is_meta:  # the parameter is offloaded, so its numbers are not here
+            continue
+        # If the sum is finite, all numbers are finite. Otherwise the numbers are checked one by one.
         if bool(torch.isfinite(parameter.detach().sum(dtype=torch.float32))):
             continue
         wrong = int((~torch.isfinite(parameter.detach())).sum())

@@ -22,7 +22,7 @@ __all__ = ["twins"]
 
 
 def twins(checkpoint: Checkpoint) -> list[str]:
-    """Return the other revisions of the repository that are known to hold the same weights; none for a local folder.
+    """Return the other revisions of the repository that are known to have the same weights; none for a local folder.
 
     Raises:
         CheckpointError: the checkpoint itself cannot be found.
@@ -39,7 +39,7 @@ def twins(checkpoint: Checkpoint) -> list[str]:
     if checkpoint.revision != "main":
         try:
             known["main"] = Checkpoint(repo=checkpoint.repo, subfolder=checkpoint.subfolder).fingerprint()
-        except CheckpointError:  # offline, or a repository without weights on main: then nothing can be compared
+        except CheckpointError:  # offline, or main has no weights: nothing to compare with
             known.pop("main", None)
     remember(_memory(), place + checkpoint.revision, {"fingerprint": fingerprint})
     return sorted(name for name, seen in known.items() if seen == fingerprint and name != checkpoint.revision)

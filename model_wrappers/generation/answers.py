@@ -1,4 +1,4 @@
-"""Generates for one model, by lm-eval's own loop or by vLLM, and remembers how for the results."""
+"""Generates a model's answers with lm-eval's own loop or with vLLM, and records for the results how this was done."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["AnswerGenerator"]
 
 
 class AnswerGenerator:
-    """What one model generates.
+    """Generates the answers of one model.
 
     Args:
         lm: the model, an lm-eval ``HFLM``.
-        options: who generates.
+        options: the back end and its settings.
     """
 
     def __init__(self, lm: Any, options: GenerateOptions) -> None:
@@ -39,7 +39,7 @@ class AnswerGenerator:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest prompt with its answer; 0 before anything was prepared."""
+        """Tokens of the longest prompt together with its answer; 0 before the first request."""
         return 0 if self._prepared is None else self._prepared.longest
 
     def generate(
@@ -54,14 +54,14 @@ class AnswerGenerator:
         """Return one continuation per request, in order.
 
         Args:
-            requests: of ``generate_until``.
-            taught: template that the weights were trained with, None if they were not trained here.
+            requests: lm-eval's requests of the kind ``generate_until``.
+            taught: template that the weights were trained with; None if they were not trained by us.
             host: lm-eval's own generation.
-            folder: that holds the model's weights; None where they exist in memory alone.
-            trust_remote_code: run code that a repository brings along.
+            folder: folder with the model's weights; None if the weights are only in memory.
+            trust_remote_code: allow code that comes with a repository to run.
 
         Raises:
-            ConfigError: no template, an impossible argument, or no vLLM.
+            ConfigError: there is no template, an argument has an impossible value, or vLLM is not installed.
             ServerError: vLLM did not start or did not answer.
         """
         if self._prepared is None:
@@ -77,7 +77,7 @@ class AnswerGenerator:
         return self._by_vllm(prepared, folder, trust_remote_code=trust_remote_code)
 
     def describe(self) -> dict[str, Any]:
-        """Return how answers were generated, as JSON data; nothing where lm-eval's own way was all there was."""
+        """Return how answers were generated, as JSON data; empty if lm-eval generated them without our templates."""
         found = {} if self._prepared is None else self._prepared.describe()
         if not found and not self._about:
             return {}
@@ -94,7 +94,7 @@ class AnswerGenerator:
             self._prepared.add_counts(seen)
 
     def _by_host(self, requests: list[Instance], host: Callable[[list[Instance]], list[str]]) -> list[str]:
-        """Generate by lm-eval; what is sampled by us has a seed of its own, transformers knows no argument for it."""
+        """Generate with lm-eval. Sampling with our seed seeds the global generators, because transformers has no argument."""
         seeds = [r.args[1]["seed"] for r in requests if "seed" in r.args[1]]
         ours = [r for r in requests if type(r.args[0]) is not str and r.args[1].get("do_sample")]
         unseeded = [_with(r, {k: v for k, v in r.args[1].items() if k != "seed"}) for r in requests]
@@ -148,7 +148,7 @@ class AnswerGenerator:
 
     @contextlib.contextmanager
     def _saved(self) -> Iterator[str]:
-        """Yield a folder with the model's weights as they are in memory; nothing where a server has them already."""
+        """Yield a folder with a copy of the model in memory; an empty name if a running server has the weights already."""
         if self.options.generate_url is not None:
             yield ""
             return
@@ -180,7 +180,10 @@ def _defaults(model: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _model_on_cpu(lm: Any) -> Iterator[None]:
-    """Keep the model off its accelerator, which the server needs; models spread over several stay where they are."""
+    """Move the model to the CPU inside the block, so that the server can use the accelerator.
+
+    A model that is spread over several devices stays where it is.
+    """
     import torch
 
     if lm.device.type != "cuda" or getattr(lm.model, "hf_device_map", None):

@@ -1,4 +1,4 @@
-"""The model arguments that say how answers are generated."""
+"""The model arguments that decide how answers are generated."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ Backend = Literal["hf", "vllm"]
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
-    """Who generates.
+    """The back end that generates answers, and where to find it.
 
     Attributes:
-        generate_backend: ``hf``, or ``vllm``: the weights are served by vLLM and asked over its OpenAI-compatible API.
-        generate_url: of a vLLM server that runs already and serves these very weights; implies ``vllm``.
-        vllm_python: the Python that has vLLM; default the environment's ``OVERTRAIN_VLLM_PYTHON``, else this one.
+        generate_backend: ``hf`` for transformers in this process; ``vllm`` for a vLLM server with these weights, which is
+            asked through its OpenAI-compatible API.
+        generate_url: URL of a running vLLM server that serves exactly these weights; implies ``vllm``.
+        vllm_python: path of a Python with vLLM; by default ``OVERTRAIN_VLLM_PYTHON``, else the running Python.
     """
 
     generate_backend: Backend = "hf"
@@ -32,7 +33,7 @@ class GenerateOptions:
 
     @property
     def request_kind(self) -> str:
-        """What digests call a request for text: another back end gives other texts, so other results."""
+        """The kind of request in digests. It names the back end, because another back end gives other texts."""
         return "generate_until" if self.generate_backend == "hf" else f"generate_until/{self.generate_backend}"
 
     @classmethod
@@ -42,7 +43,7 @@ class GenerateOptions:
 
     @classmethod
     def take(cls, arguments: dict[str, Any]) -> GenerateOptions:
-        """Take the options out of ``arguments``.
+        """Remove the options from ``arguments`` and return them.
 
         Raises:
             ConfigError: a value is not allowed, or two contradict each other.
@@ -51,7 +52,7 @@ class GenerateOptions:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> GenerateOptions:
-        """Return the options of ``given``, as they come from a command line.
+        """Return the options in ``given``, whose values may be text from a command line.
 
         >>> GenerateOptions.parse({"generate_url": "http://127.0.0.1:8000/v1"}).generate_backend
         'vllm'

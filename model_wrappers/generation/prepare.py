@@ -1,4 +1,4 @@
-"""Requests as a task hands them over become what is generated from, and what happened to them is counted."""
+"""Turns a task's instructions into prompts, fits prompt and answer into the context, and counts what was cut."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _log = logging.getLogger(__name__)
 
 
 class Preparation:
-    """Writes and measures the prompts of one model; what came of it goes into the results.
+    """Writes the prompts of one model and counts their tokens; the counts go into the results.
 
     Args:
-        tokenizer: the model's.
-        count: number of tokens of a prompt, special tokens included.
-        context: tokens that the model takes.
-        max_gen_toks: lm-eval's default for tasks that do not say.
+        tokenizer: the model's tokenizer.
+        count: returns the number of tokens of a prompt, special tokens included.
+        context: context length of the model in tokens.
+        max_gen_toks: lm-eval's default length of an answer, for tasks that give none.
     """
 
     def __init__(
@@ -50,22 +50,22 @@ class Preparation:
         self._templates: dict[str, str] = {}
         self._kwargs: set[str] = set()
         self._counts: Counter[str] = Counter()  # of this process
-        self._total: Counter[str] = Counter()  # of all of them
+        self._total: Counter[str] = Counter()  # of all processes
         self.longest = 0
 
     def run(self, requests: Sequence[Instance], taught: str | None) -> list[Instance]:
-        """Return the requests with their prompts written and their answers' lengths fitted to the context.
+        """Return the requests with written prompts, and with answer lengths that fit the context.
 
-        Requests of tasks that know nothing of templates stay as they are.
+        Requests of other tasks, whose prompt is not an `Instruction`, are returned unchanged.
 
         Args:
-            requests: of ``generate_until``.
-            taught: template that the weights were trained with, None if they were not trained here.
+            requests: lm-eval's requests of the kind ``generate_until``.
+            taught: template that the weights were trained with; None if they were not trained by us.
 
         Raises:
-            ConfigError: nothing says which template to use, or a generation argument cannot be.
+            ConfigError: no template is known, or a generation argument has an impossible value.
         """
-        done: dict[int, Instance] = {}  # lm-eval repeats requests to give every process as many
+        done: dict[int, Instance] = {}  # lm-eval repeats requests, so that every process has equally many
         for request in requests:
             if id(request) not in done:
                 done[id(request)] = self._one(request, taught)
@@ -73,15 +73,15 @@ class Preparation:
         return [done[id(request)] for request in requests]
 
     def counts(self) -> dict[str, int]:
-        """Return this process's numbers: prompts, how many of them were cut, and answers shortened beforehand."""
+        """Return the counts of this process: prompts, prompts that were cut, and answers with a reduced length."""
         return {name: self._counts[name] for name in _COUNTS}
 
     def add_counts(self, others: Sequence[Mapping[str, int]]) -> None:
-        """Take over the numbers of all processes, this one's included, for `warn` and `describe`."""
+        """Set the totals for `warn` and `describe` to the sum over all processes, this process included."""
         self._total = sum((Counter(o) for o in others), Counter())
 
     def warn(self) -> None:
-        """Say once, for all prompts, what did not fit."""
+        """Log one warning if prompts did not fit into the context."""
         if self._total["prompts_truncated"]:
             _log.warning(
                 "%d of %d prompts leave no room for an answer in a context of %d tokens and were cut on the left",
@@ -91,7 +91,7 @@ class Preparation:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return templates, counts and generation arguments as JSON data; nothing if no prompt was written here."""
+        """Return templates, counts and generation arguments as JSON data; empty if no prompt was written."""
         import json
 
         if not self._total["prompts"]:

@@ -1,9 +1,9 @@
-r"""From an instruction to what a model continues: the template, where an answer ends, and how long it may become.
+r"""From an instruction to the prompt that a model continues: the template, the stop texts, and the length of the answer.
 
-A task hands over an `Instruction` and says in the request's generation arguments under `TEMPLATE_KEY` which template it
-wants. It says so there, and not on the string alone, because lm-eval's caches and our digests see the arguments: the same
-instruction under another template is another request. A model that knows nothing of the key refuses the argument, rather
-than answer an instruction without the template that it was tuned with.
+A task passes an `Instruction`, and names its template in the request's generation arguments under `TEMPLATE_KEY`. The
+template is named in the arguments, because lm-eval's caches and our digests contain them: one instruction with two templates
+is two requests. A model that does not know `TEMPLATE_KEY` refuses the argument. So an instruction is never answered
+without the template that the model was tuned with.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 TEMPLATE_KEY = "overtrain_template"
-"""Generation argument of a request whose prompt the model has to write: `TUNING` or `CHAT`."""
+"""Generation argument of a request whose prompt the model has to write. Its value is `TUNING` or `CHAT`."""
 
 TUNING = "tuning"
 """The template that the weights were tuned with."""
@@ -45,25 +45,25 @@ _NEXT_TURNS: dict[str, tuple[str, ...]] = {
     "plain": (),
 }
 _STEPS = 16
-"""Into how many lengths the context is divided for shortened answers: few, so that requests of one length make batches."""
+"""Number of lengths that shortened answers can have. It is small, so that many requests share a length and form batches."""
 
 
 class Instruction(str):
     """The prompt of an instruction task.
 
-    A string for every purpose that lm-eval has for it; our models know by the type that the answer is to be shortened, not
-    the prompt, where both do not fit the context.
+    lm-eval treats it as a string. The type tells our models to shorten the answer, not the prompt, if the two together do
+    not fit the context.
     """
 
     __slots__ = ()
 
 
 class AnswerLength(NamedTuple):
-    """How an answer fits.
+    """The length of an answer that fits into the context.
 
     Attributes:
-        tokens: that the answer may have.
-        truncated: the prompt itself must be cut (on the left) to leave even that.
+        tokens: largest number of tokens of the answer.
+        truncated: whether the prompt must be cut on the left to leave this many tokens.
     """
 
     tokens: int
@@ -74,12 +74,12 @@ def resolve_template(wanted: str, taught: str | None, tokenizer: PreTrainedToken
     """Return the name of the template to write prompts with.
 
     Args:
-        wanted: what the request asks for, `TUNING` or the name of a template.
-        taught: template that the weights were trained with, None if they were not trained here.
-        tokenizer: the model's.
+        wanted: the template that the request asks for, `TUNING` or the name of a template.
+        taught: template that the weights were trained with; None if they were not trained by us.
+        tokenizer: the model's tokenizer.
 
     Raises:
-        ConfigError: nothing says which, or there is no such template.
+        ConfigError: no template is known, or there is no template of this name.
     """
     if wanted != TUNING:
         check_template(wanted, tokenizer)
@@ -97,7 +97,7 @@ def resolve_template(wanted: str, taught: str | None, tokenizer: PreTrainedToken
 
 
 def write(instruction: str, template: str, tokenizer: PreTrainedTokenizerBase | None = None) -> Instruction:
-    r"""Return the prompt: what training put before the answer.
+    r"""Return the prompt: the text that training put before the answer.
 
     >>> str(write("Say hello.", "hh"))
     '\n\nHuman: Say hello.\n\nAssistant:'
@@ -109,20 +109,20 @@ def write(instruction: str, template: str, tokenizer: PreTrainedTokenizerBase | 
 
 
 def next_turns(template: str) -> tuple[str, ...]:
-    """Return the texts with which a model would go on to write the next user turn itself; an answer ends before them."""
+    """Return the texts that begin a user turn. If a model writes one of them, its answer ends there."""
     return _NEXT_TURNS.get(template, ())
 
 
 def answer_length(prompt: int, wanted: int, context: int) -> AnswerLength:
     """Return how many tokens an answer may have.
 
-    An answer that does not fit is shortened to a multiple of a sixteenth of the context; a prompt that leaves less than one
-    is cut on the left as lm-eval cuts it.
+    An answer that does not fit is shortened to a multiple of one sixteenth of the context. If the prompt leaves less than
+    one sixteenth, the prompt is cut on the left, as lm-eval does.
 
     Args:
         prompt: tokens of the prompt.
-        wanted: tokens that the answer may have at most.
-        context: tokens that the model takes.
+        wanted: largest number of tokens that the request allows for the answer.
+        context: context length of the model in tokens.
 
     >>> answer_length(100, 1024, 2048)
     AnswerLength(tokens=1024, truncated=False)

@@ -1,7 +1,7 @@
-"""Answers by vLLM: the weights are served by a process of their own and asked over its OpenAI-compatible API.
+"""Answers from vLLM: a separate process serves the weights, and we ask it through its OpenAI-compatible API.
 
-Prompts are sent as token ids, tokenised and cut as lm-eval's own model would, so both back ends continue the same tokens.
-Greedy answers of the two can still differ where two tokens are all but equally likely: kernels round differently.
+Prompts are sent as token ids. They are tokenised and cut as in lm-eval's own model, so both back ends continue the same
+tokens. Greedy answers can still differ where two tokens are almost equally likely, because the kernels round differently.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _NEVER_SAID = frozenset({"do_sample", "temperature", "until", "max_gen_toks", "u
 
 
 class Completion(NamedTuple):
-    """One prompt.
+    """One prompt to continue.
 
     Attributes:
-        tokens: its ids.
-        parameters: of the request, as vLLM names them.
+        tokens: token ids of the prompt.
+        parameters: sampling parameters, under vLLM's names.
     """
 
     tokens: list[int]
@@ -41,15 +41,15 @@ class Completion(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What is to be served.
+    """The weights to serve.
 
     Attributes:
         location: a folder, or a hub repository.
-        revision: of a repository.
-        dtype: of the weights, e.g. ``float32``.
-        context: tokens that the model takes.
-        device: ``cpu``, ``cuda:0``, ... on which our own copy lies.
-        trust_remote_code: run code that a repository brings along.
+        revision: revision of a repository.
+        dtype: dtype of the weights, e.g. ``float32``.
+        context: context length of the model in tokens.
+        device: device of our own copy of the model: ``cpu``, ``cuda:0``, ...
+        trust_remote_code: allow code that comes with a repository to run.
     """
 
     location: str
@@ -61,15 +61,15 @@ class Weights(NamedTuple):
 
 
 def sampling(arguments: Mapping[str, Any], defaults: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return lm-eval's generation arguments as vLLM's.
+    """Return lm-eval's generation arguments under vLLM's names.
 
     Args:
-        arguments: after lm-eval's ``normalize_gen_kwargs``, with its stop texts.
-        defaults: of transformers' sampling for what ``arguments`` leave out, e.g. ``top_k``.
-        seed: of this prompt.
+        arguments: result of lm-eval's ``normalize_gen_kwargs``, with stop texts.
+        defaults: transformers' defaults for sampling parameters that ``arguments`` do not contain, e.g. ``top_k``.
+        seed: seed for this prompt.
 
     Raises:
-        ConfigError: an argument that vLLM has no counterpart for.
+        ConfigError: vLLM has no counterpart of an argument.
     """
     unknown = sorted(set(arguments) - _NEVER_SAID - set(_PASSED_ON))
     if unknown:
@@ -92,16 +92,16 @@ def sampling(arguments: Mapping[str, Any], defaults: Mapping[str, Any], seed: in
 def complete(endpoint: Endpoint, completions: Sequence[Completion], decode: Callable[[list[int]], str]) -> list[str]:
     """Return the continuation of every prompt, in order.
 
-    The server is asked for token ids beside the text: its own text lacks a character that the last token leaves incomplete,
-    where lm-eval's has a replacement character.
+    The server returns token ids as well as text. We decode the ids, because the texts differ if the last token ends inside a
+    character: vLLM omits the incomplete character, and lm-eval writes a replacement character.
 
     Args:
         endpoint: the server.
         completions: the prompts.
-        decode: from tokens to text, as lm-eval does it.
+        decode: turns token ids into text as lm-eval does.
 
     Raises:
-        ServerError: the server is gone, or leaves a prompt unanswered.
+        ServerError: the server has gone, or it did not answer a prompt.
     """
     texts: dict[int, str] = {}
     errors: list[str] = []
@@ -129,14 +129,14 @@ def complete(endpoint: Endpoint, completions: Sequence[Completion], decode: Call
 
 @contextlib.contextmanager
 def serving(options: GenerateOptions, weights: Weights) -> Iterator[tuple[Endpoint, dict[str, Any]]]:
-    """Yield an endpoint that has the weights, and what is known of its server, for the results.
+    """Yield an endpoint that serves the weights, and a description of its server for the results.
 
     Raises:
-        ConfigError: there is no vLLM.
-        ServerError: no server, or none that serves anything.
+        ConfigError: vLLM is not installed.
+        ServerError: the server did not start, or the given server serves no model.
     """
     if options.generate_url is not None:
-        endpoint = _there(options.generate_url)
+        endpoint = _running(options.generate_url)
         yield endpoint, {"url": endpoint.url, "model": endpoint.model} | _version(endpoint)
         return
     with tempfile.TemporaryDirectory(prefix="overtrain-vllm-") as folder:
@@ -156,8 +156,8 @@ def serving(options: GenerateOptions, weights: Weights) -> Iterator[tuple[Endpoi
             yield endpoint, _version(endpoint)
 
 
-def _there(url: str) -> Endpoint:
-    """Return the endpoint of a server that runs already, with the one model that it serves."""
+def _running(url: str) -> Endpoint:
+    """Return the endpoint of a running server, with the name of the first model that it serves."""
     asked = Endpoint(url=url, model="")
     answer = run_anywhere(fetch(asked, f"{asked.url}/models"))
     found = (answer.body or {}).get("data")
@@ -176,7 +176,7 @@ def _version(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _visible(device: str) -> dict[str, str]:
-    """Return what lets the server see our accelerator alone: under torchrun every process has one of its own."""
+    """Return the environment variable that shows the server only our GPU: under torchrun, every process has its own."""
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return {}

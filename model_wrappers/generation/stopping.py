@@ -1,4 +1,4 @@
-"""Ends each row of a batch where its answer ends."""
+"""Stops the generation of each row of a batch as soon as the row's answer ends."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["RowStop", "generate_rows"]
 
 _SPARE = 2
-"""Tokens to look back beyond a stop text's own: text may be cut into tokens in another way than the tokenizer would."""
+"""Extra tokens to decode: a model may write a stop text with more tokens than the tokenizer would use for it."""
 
 
 class RowStop(StoppingCriteria):
-    """Stops a row once its continuation holds a stop text.
+    """Stops a row when its continuation contains a stop text.
 
-    Deviation: lm-eval's criterion stops a batch when all rows have come to the *same* text, so one row that ends in the
-    end-of-sequence token and another that ends in ``Human:`` are both continued to the full length. Answers are the same:
-    what follows a stop text is cut off in either case.
+    Deviation: lm-eval's criterion stops a batch when all rows contain the *same* stop text. If one row ends in the
+    end-of-sequence token and another in ``Human:``, lm-eval continues both to the full length. The answers are equal, because
+    the text after a stop text is cut off in both cases.
 
     Args:
-        tokenizer: of the model.
-        stops: the texts.
-        start: tokens of the (padded) prompts.
+        tokenizer: the model's tokenizer.
+        stops: the stop texts.
+        start: number of tokens of the (padded) prompts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], start: int) -> None:
@@ -38,10 +38,10 @@ class RowStop(StoppingCriteria):
         self._done: list[bool] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
-        """Return (batch,) bool: which rows are finished.
+        """Return a (batch,) bool tensor: True for rows that are finished.
 
         Args:
-            input_ids: (batch, tokens) int64, prompts and what has been generated.
+            input_ids: (batch, tokens) int64, the prompts and the tokens generated so far.
             scores: not used.
         """
         import torch
@@ -56,14 +56,14 @@ class RowStop(StoppingCriteria):
 
 
 def generate_rows(lm: Any, context: torch.Tensor, max_length: int, stop: Sequence[str], **kwargs: Any) -> torch.Tensor:
-    """Generate as lm-eval's ``HFLM._model_generate`` does, each row until its own end.
+    """Generate as lm-eval's ``HFLM._model_generate`` does, but stop each row at its own end.
 
     Args:
         lm: lm-eval's model.
         context: (batch, tokens) int64, padded on the left.
-        max_length: tokens of prompt and answer.
+        max_length: largest number of tokens of prompt and answer together.
         stop: texts that end an answer.
-        kwargs: of transformers' ``generate``, ``attention_mask`` included.
+        kwargs: further arguments of transformers' ``generate``, ``attention_mask`` included.
 
     Returns:
         (batch, tokens) int64, the prompts included; rows that ended early are padded.

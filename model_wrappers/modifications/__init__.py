@@ -1,1 +1,1 @@
-"""One file per modification; `model_wrappers.modifications.registry` finds them, and those of users' own packages."""
+"""One file per modification; `model_wrappers.modifications.registry` finds them, and also those in users' own packages."""

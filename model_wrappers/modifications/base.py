@@ -1,8 +1,8 @@
-"""What a modification is: its fields, what it says about itself, and what it does to a model.
+"""The base class of modifications: fields, declarations for other modules, and the change to a model.
 
-A modification is one file with one `Modification` subclass, in this folder or in a package of the user's own; see
+A modification is one file with one `Modification` subclass, in this folder or in a user's own package; see
 `model_wrappers.modifications.registry`. The fields of the class are its ``--model_args``, its YAML keys and its Python
-arguments. Everything that other modules need to know about a modification is said by its class: no other module names its
+arguments. The class declares everything that other modules need to know about the modification. No other module names its
 fields or compares its name.
 """
 
@@ -35,15 +35,15 @@ class Modification(ABC):
     """One change to a checkpoint's weights, described by frozen fields.
 
     Class attributes:
-        name: what users type (``kind=gaussian``, ``- gaussian: {gamma: 0.1}``).
-        source: the section of the paper, or the URL, that defines it.
-        neutral: field values at which it is the identity, or None where there are none.
-        materialise: True when applying it is training, whose outcome is kept in the weights cache and always read back
-            from there; False when it is cheap enough to repeat at every load.
-        category: how reports group it: ``noise``, ``finetune``, ``compression``, ``merging``, or a word of your own.
-        axes: the fields that studies vary, the usual one first.
-        random: whether the seed changes the outcome; where it does not, cells that differ in the seed alone are one.
-        preferred: whether it is meant where the arguments of a command line fit several modifications equally well.
+        name: the name that users type (``kind=gaussian``, ``- gaussian: {gamma: 0.1}``).
+        source: the section of the paper, or the URL, that defines the modification.
+        neutral: field values at which the modification changes nothing; None if there are no such values.
+        materialise: True if the modification trains. Then its result is kept in the weights cache and always loaded from
+            there. False if it is cheap enough to be repeated at every load.
+        category: group of the modification in reports: ``noise``, ``finetune``, ``compression``, ``merging``, or a new word.
+        axes: the fields that studies vary, the most usual one first.
+        random: whether the seed changes the result. If it does not, cells that differ only in the seed are one cell.
+        preferred: whether this modification is chosen if the arguments of a command line fit several equally well.
     """
 
     name: ClassVar[str]
@@ -65,7 +65,7 @@ class Modification(ABC):
         self.check()
 
     def check(self) -> None:  # noqa: B027  (optional: most fields are bounded by their type alone)
-        """Raise `ConfigError` for field values that their types allow but the modification does not."""
+        """Raise `ConfigError` for field values of the right type that the modification does not allow."""
 
     @abstractmethod
     def apply(
@@ -76,38 +76,38 @@ class Modification(ABC):
         *,
         work: Path | None = None,
     ) -> Modified:
-        """Return the modified model; the global random generators are left as they were.
+        """Return the modified model. The states of the global random generators must not change.
 
         Args:
-            model: the weights to change, in evaluation mode; may be changed in place.
-            tokenizer: the checkpoint's own.
-            checkpoint: where the weights came from, for what lies beside them (initial deviations, a step-0 revision).
-            work: a folder for intermediate states that outlives a killed process, or None.
+            model: the model to change, in evaluation mode; it may be changed in place.
+            tokenizer: the checkpoint's tokenizer.
+            checkpoint: the origin of the weights, for files beside them (initial deviations, a step-0 revision).
+            work: a folder for intermediate states that stays if the process is killed, or None.
         """
 
     def is_neutral(self) -> bool:
-        """Tell whether the fields make this the identity, so that it can be left out of ``weights_id``."""
+        """Return whether the modification changes nothing with these fields, so that ``weights_id`` leaves it out."""
         return self.neutral is not None and all(getattr(self, name) == value for name, value in self.neutral.items())
 
     @classmethod
     def files(cls) -> tuple[str, ...]:
         """Return the fields that name files, folders or data sets.
 
-        A study resolves a relative path beside its YAML file; ``weights_id`` contains what the file holds (`content`)
-        instead of its path; a finished cell is looked at again when the file changes; ``overtrain validate`` calls
-        `missing_files`.
+        Four things follow for such a field. A study resolves a relative path from the folder of its YAML file. ``weights_id``
+        contains the contents of the file (`content`) instead of its path. A finished cell is checked again when the file
+        changes. ``overtrain validate`` calls `missing_files`.
         """
         return tuple(f.name for f in dataclasses.fields(cls) if f.metadata["file"])
 
     @classmethod
     def content_fields(cls) -> tuple[str, ...]:
-        """Return the fields that `content` depends on: those of `files`, and those that say what is read of the files."""
+        """Return the fields that `content` depends on: those of `files`, and those that choose what is read from the files."""
         return cls.files()
 
     def content(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:  # noqa: ARG002
-        """Return what the files hold, as JSON data for ``weights_id``: here the sha256 of each one that is local.
+        """Return the contents of the files, as JSON data for ``weights_id``: by default, the sha256 of each local file.
 
-        It depends on `content_fields` and the tokenizer alone, so a study reads each file once for all its cells.
+        The result depends only on `content_fields` and the tokenizer, so a study reads each file once for all its cells.
         """
         return {
             name: None if (value := getattr(self, name)) is None else content_digest(Path(str(value)))
@@ -115,20 +115,20 @@ class Modification(ABC):
         }
 
     def other_checkpoints(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:  # noqa: ARG002
-        """Return the checkpoints that it reads beside the one it is applied to; ``weights_id`` contains what they are.
+        """Return further checkpoints that the modification reads; ``weights_id`` contains their identities.
 
         Args:
-            checkpoint: what it is applied to.
+            checkpoint: the checkpoint to modify.
 
         Raises:
-            CheckpointError: one of them cannot be found.
+            CheckpointError: a further checkpoint cannot be found.
         """
         return ()
 
     def missing_files(self) -> list[str]:
-        """Return a message for every file that a field names and that is not there; nothing is downloaded.
+        """Return a message for every file that a field names and that does not exist; nothing is downloaded.
 
-        Here a value counts as a path where it begins with ``/``, ``.`` or ``~``; anything else may name a data set.
+        By default, a value is a path if it begins with ``/``, ``.`` or ``~``. Any other value may name a data set.
         """
         named = {name: str(getattr(self, name)) for name in self.files() if getattr(self, name) is not None}
         return [
@@ -138,23 +138,23 @@ class Modification(ABC):
         ]
 
     def cost(self, checkpoint: Checkpoint | None) -> Cost:  # noqa: ARG002
-        """Return what applying it costs: the least where it only goes through the weights once.
+        """Return the cost of applying the modification: by default none beyond one pass over the weights.
 
         Args:
-            checkpoint: what it is applied to, not necessarily downloaded; None for one that is still to be pre-trained.
+            checkpoint: the checkpoint to modify, which may not be downloaded yet; None if it is not pre-trained yet.
         """
         return Cost()
 
     @classmethod
     def shared(cls) -> Shared | None:
-        """Return something new for the cells of one process to share, used around every `apply`; None for nothing."""
+        """Return a new object that the cells of one process share; it is in use during every `apply`. None for nothing."""
         return None
 
     def prompt_template(self, record: Mapping[str, Any]) -> str | None:  # noqa: ARG002
-        """Return the template that instructions must be written with afterwards, None if it taught none.
+        """Return the template that the modified model expects for instructions; None if the modification teaches none.
 
         Args:
-            record: of `Modified`, as `apply` gave it.
+            record: the `Modified.record` that `apply` returned.
         """
         return None
 
@@ -164,19 +164,19 @@ class Modification(ABC):
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Return what determines the outcome besides the weights, as JSON data: the modification's part of ``weights_id``.
+        """Return everything except the weights that determines the result: the modification's part of ``weights_id``.
 
         Args:
-            checkpoint: what it is applied to.
-            tokenizer: the checkpoint's own.
-            content: of `content`, where the caller has it already.
+            checkpoint: the checkpoint to modify.
+            tokenizer: the checkpoint's tokenizer.
+            content: the result of `content`, if the caller already has it.
         """
         read = self.content(tokenizer) if content is None else dict(content)
         others = [other.identity() for other in self.other_checkpoints(checkpoint)]
         return {"modification": self.name} | self.asked_for() | read | ({"other_checkpoints": others} if others else {})
 
     def asked_for(self) -> dict[str, Any]:
-        """Return the fields that determine the outcome; the seed is left out where nothing is random."""
+        """Return the fields that determine the result; without the seed if nothing is random."""
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
@@ -184,7 +184,7 @@ class Modification(ABC):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return name and every field as JSON data, for the results."""
+        """Return the name and every field as JSON data, for the results."""
         return {"modification": self.name} | dataclasses.asdict(self)
 
     @classmethod
@@ -204,7 +204,7 @@ class Modification(ABC):
 
     @classmethod
     def axis(cls, name: str) -> Axis:
-        """Return the axis of a field: as the class declares it, else a linear one called after the field."""
+        """Return the axis of a field: the declared one, or else a linear axis with the field's name as its label."""
         return next((a for a in cls.axes if a.field == name), Axis(name, name.replace("_", " ")))
 
     @classmethod
@@ -212,7 +212,8 @@ class Modification(ABC):
         """Build the modification from ``--model_args`` or YAML values.
 
         Raises:
-            ConfigError: an unknown name (with the closest match), a missing one, a wrong type or a value out of range.
+            ConfigError: a name is unknown (the message names the closest one), a required field is missing, or a value has
+                the wrong type or is out of range.
         """
         known = cls.fields()
         for name in given:

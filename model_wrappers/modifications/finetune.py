@@ -1,4 +1,4 @@
-"""Full fine-tuning on instruction data, and what LoRA shares with it."""
+"""Full fine-tuning on instruction data; LoRA is a subclass."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from model_wrappers.digests import tokenizer_sha256
-from model_wrappers.errors import ConfigError
+from model_wrappers.errors import ConfigError, DataError
 from model_wrappers.modifications.base import Axis, Cost, Modification, Modified, field, isolated_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
     from model_wrappers.training.data import DataSpec
+    from model_wrappers.training.tokenise import TokenisedRow
 
 __all__ = ["FineTune"]
 
@@ -26,14 +27,14 @@ __all__ = ["FineTune"]
 class FineTune(Modification):
     """Supervised fine-tuning of all weights by transformers' ``Trainer``.
 
-    The weights are float32 throughout, because bfloat16 weights swallow the paper's low rates; ``precision=bf16`` is
-    autocast only. Rows are flattened into one sequence where the architecture isolates them (tried out at the start),
-    padded otherwise. The loss is the mean over target tokens of the global batch, whatever the number of processes and
-    micro-batches. AdamW with torch's betas and epsilon.
+    The weights are always float32, because updates with the paper's low learning rates are too small for bfloat16 weights.
+    ``precision=bf16`` only switches on autocast. Rows are flattened into one sequence if the architecture keeps them apart,
+    which is tested at the start; otherwise they are padded. The loss is the mean over the target tokens of the global batch,
+    for any number of processes and micro-batches. The optimiser is AdamW with torch's betas and epsilon.
 
     Source: Springer et al. 2025, Section 2.1, Appendix B.2 and Tables 2 and 4; ``l2_to_init`` is Section 4.3's regulariser.
-    Deviation: the paper gives neither epochs, lengths nor templates; one epoch, 2,048 tokens and `DataSpec`'s templates
-    are our assumption. Under several processes the last, incomplete batch of an epoch is filled up from its start.
+    Deviation: the paper does not give epochs, lengths or templates. One epoch, 2,048 tokens and the templates of `DataSpec`
+    are our assumption.
     """
 
     name: ClassVar[str] = "finetune"
@@ -111,7 +112,7 @@ class FineTune(Modification):
         self.data_spec()  # checks its own fields
 
     def data_spec(self) -> DataSpec:
-        """Return the fields that say what to train on, as the data loader takes them."""
+        """Return the fields that choose the training data, in the form that the data loader takes."""
         from model_wrappers.training.data import DataSpec
 
         return DataSpec(**{f.name: getattr(self, f.name) for f in fields(DataSpec)})
@@ -151,17 +152,17 @@ class FineTune(Modification):
         tokenizer: PreTrainedTokenizerBase,
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        # The rendered rows and their split count, not where they lie, how they are chosen or what they are called.
+        # The identity contains the rendered rows and their split. The fields that choose the rows are then redundant.
         no_part = {name for name in self.content_fields() if name != "template"}
         no_part |= {"epochs"} if self.max_steps is not None else set()
         return {k: v for k, v in super().identity(checkpoint, tokenizer, content).items() if k not in no_part}
 
     def prepare(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return what the optimiser shall see; LoRA wraps the model here."""
+        """Return the model to train; LoRA adds its adapters here."""
         return model
 
     def finish(self, model: Any) -> PreTrainedModel:
-        """Return the plain model again; LoRA merges here."""
+        """Return the plain model after training; LoRA merges its adapters here."""
         return model
 
     def apply(
@@ -186,6 +187,7 @@ class FineTune(Modification):
         length = min(self.train_max_length, _context(model))
         rows = tokenise(loaded.train, tokenizer, length)
         held_out = tokenise(loaded.validation, tokenizer, length, allow_empty=True)
+        _check_vocabulary(model, [*rows.rows, *held_out.rows])
         start = {n: p.detach().to("cpu", torch.float32).clone() for n, p in model.named_parameters()}
         schedule = Schedule(**{f.name: getattr(self, f.name) for f in fields(Schedule)})
         with isolated_generators(self.seed), tempfile.TemporaryDirectory() as scratch:
@@ -213,8 +215,19 @@ class FineTune(Modification):
         return Modified(final.to(dtype).eval(), trained.metrics | moved, record)
 
 
+def _check_vocabulary(model: PreTrainedModel, rows: Sequence[TokenisedRow]) -> None:
+    """Refuse tokens that the model has no embedding for: a GPU would only say that an assertion failed."""
+    known = model.get_input_embeddings().weight.shape[0]
+    largest = max((int(row.input_ids.max()) for row in rows), default=0)
+    if largest >= known:
+        raise DataError(
+            f"the tokenizer gives token {largest}, and the model has embeddings for {known} tokens only; copy the tokenizer "
+            "that belongs to the checkpoint beside its weights"
+        )
+
+
 def _context(model: PreTrainedModel) -> int:
-    """Return the model's context in tokens, or a length that never binds where the config names none."""
+    """Return the model's context length in tokens, or a very large number if the configuration names none."""
     for name in ("max_position_embeddings", "n_positions", "n_ctx"):
         value = getattr(model.config, name, None)
         if isinstance(value, int) and value > 0:

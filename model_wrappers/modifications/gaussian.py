@@ -25,10 +25,10 @@ __all__ = ["Draws", "Gaussian", "standard_normal"]
 
 
 class Draws:
-    """Keeps what `standard_normal` drew: the noise scales of a study share their seeds, and drawing costs more than adding.
+    """Keeps the draws of `standard_normal`: the noise scales of a study share seeds, and drawing costs more than adding.
 
     Args:
-        most: bytes to keep; what goes beyond is drawn again each time.
+        most: largest number of bytes to keep. Draws beyond this limit are drawn again each time.
     """
 
     def __init__(self, most: int = 10**9) -> None:
@@ -37,7 +37,7 @@ class Draws:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let `Gaussian.apply` take its draws from here inside the block."""
+        """Let `Gaussian.apply` use these draws inside the block."""
         held = _draws.set(self)
         try:
             yield
@@ -45,10 +45,10 @@ class Draws:
             _draws.reset(held)
 
     def get(self, seed: int, name: str, shape: torch.Size) -> torch.Tensor | None:
-        """Return what ``seed`` draws for the parameter ``name``, not to be written to; None if it is not to be kept."""
+        """Return the draw of ``seed`` for the parameter ``name``, which must not be changed; None if it is not kept."""
         kept = self._kept.get((seed, name))
         if kept is None or kept.shape != shape:
-            if kept is not None:  # another model: nothing of the last one will be asked for again
+            if kept is not None:  # another model: the draws for the last model are not needed any more
                 self._kept.clear()
             if 4 * shape.numel() > self._most - sum(4 * z.numel() for z in self._kept.values()):
                 return None
@@ -57,7 +57,7 @@ class Draws:
 
 
 _CACHED = 2**16
-"""Numbers that are worked on at a time: with their squares in float64, 768 KiB."""
+"""How many numbers are processed at a time: together with their squares in float64, 768 KiB, which fits a CPU's cache."""
 
 _draws: ContextVar[Draws | None] = ContextVar("overtrain_draws", default=None)
 
@@ -66,13 +66,14 @@ _draws: ContextVar[Draws | None] = ContextVar("overtrain_draws", default=None)
 class Gaussian(Modification):
     """theta + gamma * sigma_0 * z with z ~ N(0, I) and sigma_0 each parameter's deviation **at initialisation**.
 
-    One draw per parameter tensor, from a generator seeded by (seed, parameter name), in float32 on the CPU whatever the
-    model's device and dtype; the sum is formed in float32 and rounded once. So a seed is the same noise for a model in
-    bfloat16 on a GPU and in float32 on a laptop, and tied embeddings, one parameter, get one draw. Norm gains, biases
-    and whatever else was initialised to a constant have sigma_0 = 0 and stay as they are.
+    Each parameter tensor gets one draw, from a generator that is seeded by (seed, parameter name). The draw is float32 and
+    made on the CPU, for every device and dtype of the model; the sum is computed in float32 and rounded once. So one seed
+    gives the same noise to a bfloat16 model on a GPU and to a float32 model on a laptop. Tied embeddings are one parameter and
+    get one draw. Norm gains, biases and other parameters that were initialised to a constant have sigma_0 = 0 and do not
+    change.
 
     Source: Springer et al. 2025, equation 1 and Appendix C.2.
-    Deviation: none. Scaling by the current norm, as the authors' later code does, would grow with pre-training and is a
+    Deviation: none. The authors' later code scales by the current norm. That scale grows with pre-training, so it is a
     different quantity.
     """
 
@@ -91,7 +92,7 @@ class Gaussian(Modification):
 
     def check(self) -> None:
         if self.gamma < 0:
-            raise ConfigError(f"gamma={self.gamma}: must be 0 or more; the paper's figures use 0.01 to 0.1")
+            raise ConfigError(f"gamma={self.gamma}: must be 0 or more; 0 leaves the weights as they are")
 
     @classmethod
     def shared(cls) -> Draws:
@@ -132,7 +133,7 @@ class Gaussian(Modification):
         initial = resolve_initial_std(self.init_std, model, checkpoint)
         squared, draws = 0.0, _draws.get()
         scales = {name: self.gamma * initial.std[name] for name, _ in model.named_parameters()}
-        # Fresh pages for every tensor would cost as much as the arithmetic: one buffer serves all that are not kept.
+        # New memory for every tensor would cost as much as the arithmetic, so all draws that are not kept share one buffer.
         largest = max((p.numel() for name, p in model.named_parameters() if scales[name]), default=0)
         drawn = torch.empty(largest, dtype=torch.float32)
         with torch.no_grad():
@@ -148,7 +149,10 @@ class Gaussian(Modification):
 
 
 def _add(parameter: torch.Tensor, normal: torch.Tensor, scale: float) -> float:
-    """Add ``scale`` times ``normal`` to ``parameter``, in pieces that a processor's cache holds; return its squared norm."""
+    """Add the noise ``scale * normal`` to ``parameter``; return the squared norm of the noise.
+
+    On a CPU, the tensors are processed in pieces that fit into the CPU's cache.
+    """
     import torch
 
     parameter, normal = torch.atleast_1d(parameter), torch.atleast_1d(normal)
@@ -165,13 +169,14 @@ def _add(parameter: torch.Tensor, normal: torch.Tensor, scale: float) -> float:
 
 
 def standard_normal(seed: int, name: str, shape: torch.Size, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return z ~ N(0, I) of ``shape``, float32 on the CPU, determined by ``seed`` and the parameter's ``name`` alone.
+    """Return z ~ N(0, I) of ``shape``, float32 on the CPU. It depends only on ``seed`` and the parameter's ``name``.
 
     Args:
-        seed: of the noise.
-        name: of the parameter.
-        shape: of the parameter.
-        out: float32 on the CPU, flat, at least as long as ``shape`` holds numbers: its beginning is drawn into and returned.
+        seed: seed of the noise.
+        name: name of the parameter.
+        shape: shape of the parameter.
+        out: flat float32 tensor on the CPU with at least as many numbers as ``shape``. If given, the draw is written to its
+            beginning, and the result is a view of it.
     """
     import torch
 

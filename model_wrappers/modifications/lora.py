@@ -17,7 +17,7 @@ __all__ = ["Lora"]
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(FineTune):
-    """Low-rank adapters by peft, trained like `FineTune` and merged, so that evaluation sees plain weights.
+    """Low-rank adapters from peft, trained like `FineTune` and then merged, so that plain weights are evaluated.
 
     Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685; not part of the paper's experiments.
     """

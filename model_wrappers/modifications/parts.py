@@ -1,4 +1,4 @@
-"""What the class of a modification is made of: fields, axes, a cost, what it shares, and what applying it returns."""
+"""The parts of a modification's class: fields, axes, costs, shared objects, and the result of applying it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Axis", "Cost", "Modified", "Shared", "field"]
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A field that studies vary, and how it is written and drawn.
+    """A field that studies vary, and how tables and figures show it.
 
     Attributes:
-        field: of the modification.
-        label: for people, e.g. ``learning rate``.
-        unit: of its values, empty for a plain number.
-        scale: of an axis in a figure.
-        selected: whether a study chooses this field's value for every checkpoint, as the best learning rate.
+        field: name of the modification's field.
+        label: text for people, e.g. ``learning rate``.
+        unit: unit of the values; empty for a plain number.
+        scale: scale of the axis in a figure.
+        selected: whether a study selects the best value of this field for every checkpoint, such as the learning rate.
     """
 
     field: str
@@ -34,13 +34,15 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What applying a modification costs, beyond loading and evaluating the checkpoint. An estimate, good to a factor of two.
+    """An estimate of the cost of applying a modification, in addition to loading and evaluating the checkpoint.
+
+    Expect it to be right within a factor of two.
 
     Attributes:
-        tokens: that pass through the model; None where nothing tells how many.
+        tokens: tokens that pass through the model; None if their number is unknown.
         flops_per_token: floating-point operations per token and parameter: 6 for training, 2 for a forward pass.
-        kept_bytes_per_parameter: of weights that stay in the cache.
-        unknown: what is not counted, in words, where ``tokens`` is None.
+        kept_bytes_per_parameter: bytes per parameter of weights that stay in the cache.
+        unknown: the cost that is not counted, in words, if ``tokens`` is None.
     """
 
     tokens: float | None = 0.0
@@ -54,19 +56,19 @@ class Cost:
 
 
 class Shared(Protocol):
-    """What several applications of one modification share in a process, e.g. random draws; see `Modification.shared`."""
+    """An object that a modification keeps between cells of one process, e.g. random draws; see `Modification.shared`."""
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Let `Modification.apply` use it inside the block."""
+        """Let `Modification.apply` use the object inside the block."""
 
 
 class Modified(NamedTuple):
-    """A modified model and what is worth recording of how it came about.
+    """A modified model, with metrics and a record of the modification.
 
     Attributes:
-        model: the same object that went in, or its replacement; in evaluation mode, shapes and dtypes as they were.
-        metrics: flat numbers for the results JSON, e.g. ``train_loss`` (nats per token) or ``distance`` (L2).
-        record: JSON data beyond numbers: the training log, the data's hash and template, the source of a scale.
+        model: the given model or its replacement, in evaluation mode, with unchanged shapes and dtypes.
+        metrics: numbers by name for the results JSON, e.g. ``train_loss`` (nats per token) or ``distance`` (L2).
+        record: further JSON data: the training log, the hash and template of the data, the source of a scale.
     """
 
     model: PreTrainedModel
@@ -78,10 +80,10 @@ def field(default: Any = dataclasses.MISSING, *, doc: str, identity: bool = True
     """Declare a field of a modification.
 
     Args:
-        default: its default; without one the user must give it.
+        default: the default; without a default, the user must give a value.
         doc: one line for help texts and tables: meaning, unit, allowed range.
-        identity: False for what only says where and how fast (a micro-batch, gradient checkpointing); such a field is
-            not part of ``weights_id``.
-        file: True for text that names a file, a folder or a data set; see `Modification.files`.
+        identity: False for a field that only decides where or how fast (a micro-batch, gradient checkpointing); such a
+            field is not part of ``weights_id``.
+        file: True if the value names a file, a folder or a data set; see `Modification.files`.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, "identity": identity, "file": file})

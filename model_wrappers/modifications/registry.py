@@ -1,12 +1,12 @@
-"""Which modifications there are: the files of this folder, and those of users' own packages.
+"""Finds all modifications: the files of this folder, and the modifications in users' own packages.
 
-A package of the user's own names its module under the entry-point group ``overtrain.modifications``::
+A user's package names its module under the entry-point group ``overtrain.modifications``::
 
     [project.entry-points."overtrain.modifications"]
     truncate = "overtrain_truncate"
 
-Every `Modification` subclass with a ``name`` of its own that the module defines or imports is then there for ``lm_eval``,
-studies and reports. A package that cannot be loaded takes nothing with it but itself: see `broken`.
+Then ``lm_eval``, studies and reports can use every `Modification` subclass that the module defines or imports, if the class
+has its own ``name``. If a package cannot be loaded, only its modifications are missing; see `broken`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 def registry() -> dict[str, type[Modification]]:
     """Return every modification by name, in alphabetical order.
 
-    Modules are imported, torch is not: a modification imports it inside `Modification.apply`.
+    The modules are imported, but torch is not: modifications import it inside `Modification.apply`.
     """
     return dict(_found()[0])
 
@@ -57,7 +57,7 @@ def _found() -> tuple[dict[str, type[Modification]], list[str]]:
     for point in sorted(entry_points(group=GROUP), key=lambda p: (_package(p), p.name)):
         try:
             found |= _of_package(point, found)
-        except Exception as error:  # noqa: BLE001  (a package of somebody else's may raise anything)
+        except Exception as error:  # noqa: BLE001  (somebody else's package may raise anything)
             problems.append(
                 f"package {_package(point)}: its modifications are left out ({type(error).__name__}: {error}); update it or "
                 f"uninstall it (entry point {point.name} = {point.value})"
@@ -67,20 +67,20 @@ def _found() -> tuple[dict[str, type[Modification]], list[str]]:
     return dict(sorted(found.items())), problems
 
 
-def _of_package(point: EntryPoint, taken: dict[str, type[Modification]]) -> dict[str, type[Modification]]:
-    """Return the modifications that an entry point leads to, none of which is in ``taken``.
+def _of_package(point: EntryPoint, known: dict[str, type[Modification]]) -> dict[str, type[Modification]]:
+    """Return the modifications that an entry point adds to the ``known`` ones.
 
     Raises:
-        ValueError: it leads to none, one is incomplete, or one has a name that is taken.
+        ValueError: it adds none, one is incomplete, or one has the name of a known modification.
     """
     loaded = point.load()
     values = [loaded] if isinstance(loaded, type) else vars(loaded).values()
-    found = {cls.name: cls for cls in _classes(values) if taken.get(cls.name) is not cls}
+    found = {cls.name: cls for cls in _classes(values) if known.get(cls.name) is not cls}
     if not found:
         raise ValueError("no Modification subclass with a name of its own")
     for name, cls in found.items():
-        if name in taken:
-            raise ValueError(f"the name {name!r} is taken by {taken[name].__module__}")
+        if name in known:
+            raise ValueError(f"the name {name!r} is taken by {known[name].__module__}")
         lacking = [what for what in ("source", "category") if not isinstance(getattr(cls, what, None), str)]
         if lacking or inspect.isabstract(cls):
             raise ValueError(f"{cls.__name__} lacks {', '.join(lacking or sorted(cls.__abstractmethods__))}")

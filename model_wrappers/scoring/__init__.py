@@ -1,1 +1,1 @@
-"""Log-likelihoods of what lm-eval asks."""
+"""Log-likelihoods of lm-eval's requests, computed once per distinct prefix."""

@@ -1,7 +1,7 @@
-"""The attention that a model runs while a row of prefixes is scored, registered with transformers under a name of its own.
+"""The attention of a model while a row of prefixes is scored. It is registered with transformers under its own name.
 
-Elsewhere than on an accelerator it goes block by block through PyTorch's own attention. On CUDA it is one call of
-FlexAttention, whose kernel skips what the mask rules out.
+On a CPU, it calls PyTorch's attention block by block. On CUDA, it is one call of FlexAttention, whose kernel skips the pairs of
+tokens that the mask excludes.
 """
 
 from __future__ import annotations
@@ -15,56 +15,58 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_wrappers.architectures.attention import attending, heads_for_queries, not_done
+from model_wrappers.architectures.attention import attending, heads_for_queries, unsupported
 from model_wrappers.scoring.blocks import blocks, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from model_wrappers.scoring.blocks import Block
-    from model_wrappers.scoring.forest import Ints, Row
+    from model_wrappers.scoring.blocks import AttentionBlock
+    from model_wrappers.scoring.forest import Ints, PackedRow
 
 __all__ = ["NAME", "Unproven", "attention_alone", "by_token", "last_layer", "scoring"]
 
 NAME = "overtrain_prefixes"
+_FLEX = ("cuda",)
+"""Types of devices on which FlexAttention is compiled."""
 
 
 class Unproven(Exception):  # noqa: N818  (it is no error: the plain path takes over)
-    """The model asks its attention for something that this one does not do."""
+    """The model asks its attention for something that this attention does not support."""
 
 
 @dataclass
-class _Attended:
-    """A row on the model's device, with its masks as they are first needed.
+class _RowInModel:
+    """A row during its forward pass, with its masks, which are made when they are first needed.
 
     Attributes:
-        row: whose nodes attend.
-        device: of the model.
-        masks: what was made so far.
-        read: nodes whose final states are read, ascending; in the last layer nothing else is computed for the others.
+        row: the row; its nodes are the tokens of the pass.
+        device: the model's device.
+        masks: masks and blocks that were made so far.
+        read: nodes whose final states are read, ascending. For other nodes, the last layer computes only keys and values.
         last: ids of the modules of the last layer.
     """
 
-    row: Row
+    row: PackedRow
     device: torch.device
     masks: dict[Any, Any] = field(default_factory=dict)
     read: Ints | None = None
     last: frozenset[int] = frozenset()
 
-    def blocks(self) -> list[tuple[Block, Any]]:
-        """Return the blocks with their keys as a slice or an index."""
+    def blocks(self) -> list[tuple[AttentionBlock, Any]]:
+        """Return the blocks, each with its keys as a slice or as an index tensor."""
         if "blocks" not in self.masks:
             self.masks["blocks"] = [(b, self._keys(b)) for b in blocks(self.row)]
         return list(self.masks["blocks"])
 
-    def _keys(self, block: Block) -> Any:
+    def _keys(self, block: AttentionBlock) -> Any:
         keys = block.keys
         if int(keys[-1]) - int(keys[0]) + 1 == len(keys):
             return slice(int(keys[0]), int(keys[-1]) + 1)
         return torch.from_numpy(keys).to(self.device)
 
-    def mask(self, number: int, block: Block, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
-        """Return 0 where a query sees a key and minus infinity elsewhere; None where the block is plainly causal."""
+    def mask(self, number: int, block: AttentionBlock, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """Return a mask that is 0 if a query sees a key, else minus infinity; None if the block is plainly causal."""
         narrow = window is not None and int(self.row.depth[block.start : block.stop].max()) >= window
         if block.causal and len(block.keys) == block.stop - block.start and not narrow:
             return None
@@ -76,7 +78,7 @@ class _Attended:
         return self.masks[key]
 
     def read_blocks(self, window: int | None, dtype: torch.dtype) -> list[tuple[torch.Tensor, Any, torch.Tensor]]:
-        """Return for each block with nodes that are read: these, the block's keys and the mask between them."""
+        """Return (nodes that are read, keys, mask) for each block that contains nodes that are read."""
         key = ("read", window, dtype)
         if key not in self.masks:
             assert self.read is not None
@@ -107,25 +109,25 @@ class _Attended:
         return self.masks["flex", window]
 
 
-_current: ContextVar[_Attended | None] = ContextVar("overtrain_row", default=None)
+_current: ContextVar[_RowInModel | None] = ContextVar("overtrain_row", default=None)
 
 
 @contextlib.contextmanager
-def scoring(model: Any, row: Row, device: torch.device, read: Ints) -> Iterator[None]:
-    """Let ``model`` attend over ``row`` inside the block, whatever attention it uses outside.
+def scoring(model: Any, row: PackedRow, device: torch.device, read: Ints) -> Iterator[None]:
+    """Let ``model`` use this attention over ``row`` inside the block. Its own attention is restored afterwards.
 
     Args:
         model: a causal LM of transformers.
-        row: whose nodes are its tokens.
-        device: of the model.
-        read: nodes whose final states are wanted, ascending; what comes out for the others is meaningless.
+        row: the row; its nodes are the tokens of the pass.
+        device: the model's device.
+        read: nodes whose final states are read, ascending. The final states of all other nodes are meaningless.
     """
     layer = last_layer(model)
     thin = 2 * len(read) < len(row.tokens)
     last = frozenset(id(module) for module in layer.modules()) if thin else frozenset()
     parts = by_token(layer) if thin else []
     kept = torch.from_numpy(read).to(device)
-    held = _current.set(_Attended(row, device, read=read, last=last))
+    held = _current.set(_RowInModel(row, device, read=read, last=last))
     for part in parts:
         part.forward = functools.partial(_only, part.forward, kept)
     try:
@@ -141,7 +143,7 @@ def last_layer(model: Any) -> torch.nn.Module:
     """Return the last decoder layer of a causal LM of transformers.
 
     Raises:
-        Unproven: there is no list of as many layers as the configuration says.
+        Unproven: the model has no list with the configuration's number of layers.
     """
     for module in model.base_model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers:
@@ -153,13 +155,13 @@ _BY_TOKEN = ("mlp", "self_attn.o_proj", "self_attn.dense", "attention.dense", "a
 
 
 def by_token(layer: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the parts of a layer that treat every token by itself, by the names that the proven architectures give them."""
+    """Return the parts of a layer that process every token separately, by their names in the proven architectures."""
     named = dict(layer.named_modules())
     return [named[name] for name in _BY_TOKEN if name in named]
 
 
 def _only(forward: Callable[[torch.Tensor], torch.Tensor], kept: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """Run a part of the last layer for the nodes that are read; zeros for the others."""
+    """Run a part of the last layer only for the nodes that are read; return zeros for all other nodes."""
     found = forward(states[:, kept])
     out = found.new_zeros((*states.shape[:2], found.shape[-1]))
     out[:, kept] = found
@@ -177,7 +179,7 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
     sliding_window: int | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend as transformers' interface has it: query (1, heads, N, d), key and value (1, their heads, N, d).
+    """Compute attention in transformers' interface: query (1, heads, N, d), key and value (1, key heads, N, d).
 
     Returns:
         (1, N, heads, d), and None for the weights.
@@ -186,12 +188,12 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
         Unproven: the model passes a mask, dropout or an argument (soft-capping, sinks, biases) that changes attention.
     """
     now = _current.get()
-    wanted = not_done(module, attention_mask, more)
+    wanted = unsupported(module, attention_mask, more)
     if wanted or dropout or now is None:
         raise Unproven(wanted or f"{type(module).__name__} asks its attention for dropout")
     if query.shape[0] != 1 or query.shape[2] != len(now.row.end) or key.shape[2] != query.shape[2]:
         raise Unproven(f"{type(module).__name__} attends to other keys than the row's")
-    if query.device.type == "cuda":
+    if query.device.type in _FLEX:
         return _flex(query, key, value, scaling, now.flex(sliding_window)), None
     key, value = heads_for_queries(query, key, value)
     if id(module) in now.last:
@@ -215,18 +217,18 @@ def _attend(  # noqa: PLR0917  (transformers' interface)
     return out.transpose(1, 2).contiguous(), None
 
 
-def attention_alone(row: Row, read: Ints, states: torch.Tensor, layers: int) -> None:
-    """Run the attention of ``row`` and nothing else, as often as a model has layers: what benchmarks call its bound.
+def attention_alone(row: PackedRow, read: Ints, states: torch.Tensor, layers: int) -> None:
+    """Run only the attention of ``row``, once per layer of a model. Benchmarks compute a lower bound of the time from it.
 
     Args:
-        row: whose nodes attend.
-        read: nodes whose final states are wanted.
-        states: taken for queries, keys and values, shape (1, heads, N, d).
-        layers: of the model.
+        row: the row to run.
+        read: nodes whose final states are read.
+        states: used as queries, keys and values, shape (1, heads, N, d).
+        layers: number of layers.
     """
     layer, last = torch.nn.Identity(), torch.nn.Identity()
     thin = frozenset({id(last)}) if 2 * len(read) < len(row.tokens) else frozenset()
-    held = _current.set(_Attended(row, states.device, read=read, last=thin))
+    held = _current.set(_RowInModel(row, states.device, read=read, last=thin))
     try:
         for number in range(layers):
             _attend(last if number == layers - 1 else layer, states, states, states, None)
@@ -237,8 +239,23 @@ def attention_alone(row: Row, read: Ints, states: torch.Tensor, layers: int) -> 
 def _flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: Any
 ) -> torch.Tensor:
+    """Compute attention with compiled FlexAttention.
+
+    Raises:
+        Unproven: FlexAttention cannot be compiled or launched: no C compiler, no Triton, an unknown shape or device. The first
+            call compiles it, and the libraries involved raise many kinds of errors.
+        OutOfMemoryError: memory ran out, as in any kernel.
+    """
     grouped = query.shape[1] != key.shape[1]
-    out: torch.Tensor = _compiled()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+    try:
+        out: torch.Tensor = _compiled()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Unproven(
+            f"FlexAttention could not be compiled on {query.device.type} ({type(error).__name__}: {reason})"
+        ) from error
     return out.transpose(1, 2).contiguous()
 
 

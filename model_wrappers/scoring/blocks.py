@@ -1,8 +1,8 @@
-"""Attention over a forest in blocks: queries that lie together, the keys that any of them may see, and the mask between them.
+"""Attention over a forest in blocks: adjacent queries, the keys that at least one of them sees, and the mask between them.
 
-A dense mask over a row would compute every pair of nodes, most of which do not see each other. Here a long stretch of single
-children (few-shot examples, a question) is a block of its own, plainly causal and without a mask; what branches off it (the
-choices) are small blocks that see it and themselves.
+With a dense mask over a row, attention would compute every pair of nodes, but most pairs do not see each other. In blocks, a
+long chain without branches (few-shot examples, a question) is one block that is plainly causal and needs no mask. The
+branches at its end (the choices) are small blocks that see the chain and themselves.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model_wrappers.scoring.forest import Ints, Row
+    from model_wrappers.scoring.forest import Ints, PackedRow
 
-__all__ = ["LIMIT", "Block", "blocks", "visible"]
+__all__ = ["LIMIT", "AttentionBlock", "blocks", "visible"]
 
 LIMIT = 128
-"""Nodes of a branching block at most: small ones cost calls, large ones pairs that do not see each other."""
+"""Largest number of nodes in a block with branches. Small blocks need more calls; large ones compute more useless pairs."""
 
 
 @dataclass(frozen=True)
-class Block:
+class AttentionBlock:
     """Queries ``start .. stop - 1`` of a row and their keys.
 
     Attributes:
         start: first query.
-        stop: behind the last one.
-        keys: nodes that any of the queries may see, ascending; the queries are the last of them.
-        causal: whether every query sees all keys up to itself: then no mask is needed where the keys are the queries.
+        stop: one more than the last query.
+        keys: nodes that at least one of the queries sees, ascending; the queries themselves come last.
+        causal: whether every query sees all keys up to itself. Then no mask is needed if the keys are the queries.
     """
 
     start: int
@@ -40,11 +40,11 @@ class Block:
     causal: bool
 
 
-def blocks(row: Row, limit: int = LIMIT) -> list[Block]:
-    """Return blocks that cover every node of ``row`` once."""
+def blocks(row: PackedRow, limit: int = LIMIT) -> list[AttentionBlock]:
+    """Return blocks that together contain every node of ``row`` once."""
     end = row.end
     count = len(end)
-    # Where the stretch of single children that a node is on stops: behind the first node that has none or several.
+    # For each node, the end of its chain without branches: one more than the chain's first node with no or several children.
     stops = np.arange(1, count + 1)
     breaks = np.ones(count, bool)
     breaks[:-1] = end[1:] != end[:-1]
@@ -53,13 +53,15 @@ def blocks(row: Row, limit: int = LIMIT) -> list[Block]:
     return list(_cover((end, stops), 0, count, np.empty(0, np.int64), limit))
 
 
-def visible(row: Row, block: Block, window: int | None = None) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Return which query of a block sees which of its keys, shape (queries, keys).
+def visible(
+    row: PackedRow, block: AttentionBlock, window: int | None = None
+) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Return whether each query of a block sees each key, shape (queries, keys).
 
     Args:
-        row: of the block.
-        block: one of its blocks.
-        window: of sliding-window attention, in positions: a query sees itself and ``window - 1`` ancestors.
+        row: the row.
+        block: a block of this row.
+        window: length of sliding-window attention: a query sees itself and ``window - 1`` ancestors. None for no window.
     """
     queries = np.arange(block.start, block.stop)[:, None]
     keys = block.keys[None]
@@ -69,7 +71,7 @@ def visible(row: Row, block: Block, window: int | None = None) -> np.ndarray[tup
     return np.asarray(seen)
 
 
-def _cover(ends: tuple[Ints, Ints], start: int, stop: int, above: Ints, limit: int) -> Iterator[Block]:
+def _cover(ends: tuple[Ints, Ints], start: int, stop: int, above: Ints, limit: int) -> Iterator[AttentionBlock]:
     """Return blocks for the sibling subtrees in ``start .. stop - 1`` whose ancestors are ``above``."""
     end, stops = ends
     begin = node = start
@@ -91,6 +93,6 @@ def _cover(ends: tuple[Ints, Ints], start: int, stop: int, above: Ints, limit: i
         yield _block(begin, stop, above, end)
 
 
-def _block(start: int, stop: int, above: Ints, end: Ints) -> Block:
+def _block(start: int, stop: int, above: Ints, end: Ints) -> AttentionBlock:
     chain = bool((end[start:stop] >= stop).all())
-    return Block(start, stop, np.concatenate([above, np.arange(start, stop)]), chain)
+    return AttentionBlock(start, stop, np.concatenate([above, np.arange(start, stop)]), chain)

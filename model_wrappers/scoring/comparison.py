@@ -1,4 +1,4 @@
-"""Scores by prefixes against lm-eval's own, for a few requests of a model: from the strings to the log-likelihoods."""
+"""Compares scoring by prefixes with lm-eval's own path for a few requests: the tokens of texts, and the log-likelihoods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from model_wrappers.compat import instance
-from model_wrappers.scoring.score import Plan, score
+from model_wrappers.scoring.score import ScoringPlan, score
 from model_wrappers.scoring.tokens import Request, encode, encode_texts
 
 if TYPE_CHECKING:
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from lm_eval.api.instance import Instance
 
-__all__ = ["Comparison", "Scored", "compare", "inside_words", "other_tokens", "other_tokens_of_texts"]
+__all__ = ["Comparison", "Scored", "compare", "differing_tokens", "differing_tokens_of_texts", "inside_words"]
 
 Scored = list[tuple[float, bool]]
 _END = 300
-"""Characters of a request that is made up for the comparison."""
+"""Characters of each additional request that is made for the comparison."""
 
 
 class Comparison(NamedTuple):
-    """What a comparison found.
+    """The outcome of a comparison.
 
     Attributes:
-        reason: where the scores differ by more than rounding, in words; None where they agree.
-        telling: whether the outcome says something about other weights of the architecture: all values are finite, and
-            what stands in the context changes them.
+        reason: the difference in words, if scores differ by more than rounding errors; None if they agree.
+        telling: whether the outcome is valid for other weights of the architecture: all values are finite, and the context
+            changes them.
     """
 
     reason: str | None
@@ -38,7 +38,7 @@ class Comparison(NamedTuple):
 
 
 def inside_words(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the ends of ``pairs``' texts, cut inside a word: there tokens merge over the border of context and continuation.
+    """Return the last part of each text, split inside a word, where tokens may merge across context and continuation.
 
     >>> inside_words([("It was an interna", "tional day."), ("1 +", " 1")])
     [('It was an inter', 'national day.')]
@@ -53,14 +53,14 @@ def inside_words(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return found
 
 
-def other_tokens(lm: Any, host: Callable[[list[Instance]], Any], pairs: Sequence[tuple[str, str]]) -> str | None:
-    """Return in words which of ``pairs`` lm-eval turns into other tokens than `encode` does; None if there is none.
+def differing_tokens(lm: Any, host: Callable[[list[Instance]], Any], pairs: Sequence[tuple[str, str]]) -> str | None:
+    """Return, in words, the first of ``pairs`` whose tokens differ between lm-eval and `encode`; None if all are equal.
 
     Args:
         lm: lm-eval's model.
         host: lm-eval's own ``loglikelihood``.
-        pairs: context and continuation; left out is what lm-eval cannot encode: a context of spaces alone, a continuation
-            without a token.
+        pairs: context and continuation. Pairs that lm-eval cannot encode are skipped: a context of spaces only, or a
+            continuation without tokens.
     """
     can = [pair for pair in pairs if not pair[0] or pair[0].strip()]
     ours = [(pair, request) for pair, request in zip(can, encode(lm, can), strict=True) if request.scored > 0]
@@ -83,8 +83,8 @@ def other_tokens(lm: Any, host: Callable[[list[Instance]], Any], pairs: Sequence
     return None
 
 
-def other_tokens_of_texts(lm: Any, texts: Sequence[str]) -> str | None:
-    """Return in words which of ``texts`` lm-eval turns into other tokens than `encode_texts` does; None if there is none."""
+def differing_tokens_of_texts(lm: Any, texts: Sequence[str]) -> str | None:
+    """Return, in words, the first of ``texts`` whose tokens differ between lm-eval and `encode_texts`; None if none does."""
     for text, ours in zip(texts, encode_texts(lm, texts), strict=True):
         if list(lm.tok_encode(text)) != list(ours):
             return f"a text that ends in {_end(text)} came out as other tokens than lm-eval's"
@@ -92,7 +92,7 @@ def other_tokens_of_texts(lm: Any, texts: Sequence[str]) -> str | None:
 
 
 def compare(lm: Any, plain: Callable[..., Scored], requests: Sequence[Request], size: int) -> Comparison:
-    """Score ``requests`` both ways.
+    """Score ``requests`` by prefixes and with lm-eval's own path, and compare the log-likelihoods.
 
     Args:
         lm: lm-eval's model.
@@ -100,7 +100,7 @@ def compare(lm: Any, plain: Callable[..., Scored], requests: Sequence[Request], 
         requests: as tokens.
         size: tokens per forward pass of scoring by prefixes.
     """
-    ours = score(lm.model, Plan(requests, lm.max_length), lm.device, size)
+    ours = score(lm.model, ScoringPlan(requests, lm.max_length), lm.device, size)
     theirs = _plain(lm, plain, requests)
     exact = str(lm.model.dtype) in {"torch.float32", "torch.float64"}
     for (one, _), (other, _), request in zip(ours, theirs, requests, strict=True):
@@ -109,14 +109,14 @@ def compare(lm: Any, plain: Callable[..., Scored], requests: Sequence[Request], 
             reason = f"a log-likelihood of {other:.4f} came out as {one:.4f} when compared"
             return Comparison(reason, telling=all(math.isfinite(value) for value, _ in theirs))
     finite = all(math.isfinite(value) for value, _ in ours)
-    return Comparison(None, telling=finite and _heeds_context(lm, requests, size, exact=exact))
+    return Comparison(None, telling=finite and _context_matters(lm, requests, size, exact=exact))
 
 
 def _plain(lm: Any, plain: Callable[..., Scored], requests: Sequence[Request]) -> Scored:
-    """Score by lm-eval, in fp32 at the end, every request by itself.
+    """Score with lm-eval, one request per batch, with the softmax in fp32.
 
-    lm-eval's ``logits_cache`` answers requests that share all tokens but the last from one forward pass, and is wrong where
-    they split these tokens differently; a sample may hold such requests.
+    lm-eval's ``logits_cache`` is switched off. It uses one forward pass for requests that share all tokens except the last, and
+    is wrong if these requests split their tokens differently. A sample may contain such requests.
     """
     import torch
 
@@ -130,15 +130,15 @@ def _plain(lm: Any, plain: Callable[..., Scored], requests: Sequence[Request]) -
 
 
 def _allowed(value: float, scored: int, *, exact: bool) -> float:
-    """Return by how many nats two scores of ``scored`` tokens may differ for rounding alone."""
+    """Return by how many nats two scores of ``scored`` tokens may differ because of rounding."""
     return 1e-3 + 1e-5 * abs(value) if exact else 0.1 * scored + 0.02 * abs(value)
 
 
-def _heeds_context(lm: Any, requests: Sequence[Request], size: int, *, exact: bool) -> bool:
-    """Return whether the order of what comes before changes the last token's score: else a wrong mask would not show."""
+def _context_matters(lm: Any, requests: Sequence[Request], size: int, *, exact: bool) -> bool:
+    """Return whether reversing the context changes the last token's score. If not, a wrong mask would not be noticed."""
     alone = [Request(r.tokens, 1) for r in requests]
-    turned = [Request(np.concatenate([r.tokens[:-1][::-1], r.tokens[-1:]]), 1) for r in requests]
-    values = score(lm.model, Plan(chain(alone, turned), lm.max_length), lm.device, size)
+    reversed_contexts = [Request(np.concatenate([r.tokens[:-1][::-1], r.tokens[-1:]]), 1) for r in requests]
+    values = score(lm.model, ScoringPlan(chain(alone, reversed_contexts), lm.max_length), lm.device, size)
     pairs = zip(values[: len(alone)], values[len(alone) :], strict=True)
     return any(abs(one - other) > 3 * _allowed(one, 1, exact=exact) for (one, _), (other, _) in pairs)
 

@@ -1,9 +1,9 @@
-"""What our models ask when lm-eval asks them: the plan of the requests, the check of a few, and the way back.
+"""Scores lm-eval's requests by prefixes, if that is proven for the model; otherwise lm-eval's own path is used.
 
-Plans (tokens, forest, packing) are kept, so the cells of a study that share tokenizer and tasks tokenise once. A model that is
-not on the list of `architectures.proven`, or some of whose requests come out differently on lm-eval's own path, is scored
-there; one line of the log says why. That requests become lm-eval's tokens is looked at for every plan; that tokens get
-lm-eval's scores, once under the same circumstances (`scoring.proofs`).
+Scoring plans (tokens, forest, packed rows) are kept in memory, so cells of a study with one tokenizer and equal tasks tokenise
+once. A model is scored by lm-eval's own path if its architecture is not in `architectures.proven`, or if scores or tokens of a
+few requests differ from lm-eval's. One line of the log then gives the reason. Tokens are compared for every plan. Scores are
+compared once per set of circumstances (`scoring.proofs`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from model_wrappers.architectures.proven import why_not
+from model_wrappers.architectures.proven import why_unproven
 from model_wrappers.memory import keep_freed_memory
 from model_wrappers.scoring.attention import Unproven
-from model_wrappers.scoring.comparison import Scored, compare, inside_words, other_tokens, other_tokens_of_texts
+from model_wrappers.scoring.comparison import Scored, compare, differing_tokens, differing_tokens_of_texts, inside_words
 from model_wrappers.scoring.proofs import circumstances, recall, remember
-from model_wrappers.scoring.score import Plan, budget, score
+from model_wrappers.scoring.score import ScoringPlan, budget, score
 from model_wrappers.scoring.tokens import encode, encode_texts, windows
 
 if TYPE_CHECKING:
@@ -32,32 +32,32 @@ __all__ = ["PrefixScorer", "Scored"]
 
 _log = logging.getLogger(__name__)
 _Texts = TypeVar("_Texts", bound=tuple[str, ...])
-_BYTES = 10**9  # bytes of plans
-_plans: OrderedDict[Any, _Planned] = OrderedDict()
+_BYTES = 10**9  # largest size of all plans that are kept
+_plans: OrderedDict[Any, _TokenisedRequests] = OrderedDict()
 
 
-class _Planned(NamedTuple):
-    """A plan, and what else is known of its requests once they are tokens.
+class _TokenisedRequests(NamedTuple):
+    """Requests as tokens.
 
     Attributes:
-        plan: of all requests.
-        sizes: of every whole text, its windows and its tokens in numbers; empty where texts were not asked.
-        inside_words: further requests for the comparison, cut inside a word.
-        other_tokens: where lm-eval encodes a request differently, in words; None where it does not.
+        plan: the plan of all requests.
+        sizes: (number of windows, number of tokens) of every whole text; empty for pairs.
+        inside_words: additional requests for the comparison, split inside a word.
+        differing_tokens: a request that lm-eval encodes differently, in words; None if there is none.
     """
 
-    plan: Plan
+    plan: ScoringPlan
     sizes: list[tuple[int, int]]
     inside_words: list[Request]
-    other_tokens: str | None
+    differing_tokens: str | None
 
 
 class PrefixScorer:
-    """Scores requests of one model by their distinct prefixes, or says that it will not.
+    """Scores the requests of one model by distinct prefixes. It returns None if lm-eval's own path must be used.
 
     Args:
-        lm: lm-eval's model: its weights, tokenizer, device, context and conventions.
-        plain: lm-eval's own ``_loglikelihood_tokens``, for the comparison.
+        lm: lm-eval's model, with weights, tokenizer, device, context length and conventions.
+        plain: lm-eval's own ``_loglikelihood_tokens``, for the comparison of scores.
         host: lm-eval's own ``loglikelihood``, for the comparison of tokens.
         before: called with every plan before it is scored; may raise.
     """
@@ -67,31 +67,31 @@ class PrefixScorer:
         lm: Any,
         plain: Callable[..., Scored],
         host: Callable[[list[Instance]], Any],
-        before: Callable[[Plan], None],
+        before: Callable[[ScoringPlan], None],
     ) -> None:
         self._lm = lm
         self._plain = plain
         self._host = host
         self._before = before
-        self._why = why_not(lm.model)
+        self._why = why_unproven(lm.model)
         if str(lm.device) == "cpu":
             keep_freed_memory()
-        self._told = False
+        self._warned = False
 
     @property
     def ready(self) -> bool:
-        """Whether it scores this model; if not, the log has said why."""
-        if self._why is not None and not self._told:
+        """Whether this model is scored by prefixes. If not, the reason is logged once."""
+        if self._why is not None and not self._warned:
             _log.warning("scored on lm-eval's own path: %s", self._why)
-            self._told = True
+            self._warned = True
         return self._why is None
 
     def pairs(self, pairs: Sequence[tuple[str, str]], on_row: Callable[[int], None]) -> Scored | None:
-        """Return (log-likelihood in nats, whether greedy) of every context and continuation; None: take the plain path."""
+        """Return (log-likelihood in nats, whether greedy) of every pair; None if lm-eval's own path must be used."""
         return self._score(self._planned(pairs), "pairs", on_row) if pairs and self.ready else None
 
     def texts(self, texts: Sequence[str], on_row: Callable[[int], None]) -> list[tuple[float, int]] | None:
-        """Return (log-likelihood in nats, number of tokens) of every whole text; None: take the plain path."""
+        """Return (log-likelihood in nats, number of tokens) of every whole text; None if lm-eval's path must be used."""
         if not texts or not self.ready:
             return None
         planned = self._planned_texts(texts)
@@ -101,7 +101,7 @@ class PrefixScorer:
         values = iter(found)
         return [(sum(next(values)[0] for _ in range(parts)), tokens) for parts, tokens in planned.sizes]
 
-    def _score(self, planned: _Planned, asked: str, on_row: Callable[[int], None]) -> Scored | None:
+    def _score(self, planned: _TokenisedRequests, asked: str, on_row: Callable[[int], None]) -> Scored | None:
         plan = planned.plan
         self._before(plan)
         size = budget(self._lm.model, self._lm.device, self._lm.max_length)
@@ -116,31 +116,31 @@ class PrefixScorer:
             assert not self.ready
             return None
 
-    def _planned(self, pairs: Sequence[tuple[str, str]]) -> _Planned:
-        """Return the plan of ``pairs``: it depends on the tokenizer and the length of the context, not on weights."""
+    def _planned(self, pairs: Sequence[tuple[str, str]]) -> _TokenisedRequests:
+        """Return ``pairs`` as tokens. They depend on the tokenizer and the context length, but not on the weights."""
 
-        def make() -> _Planned:
+        def make() -> _TokenisedRequests:
             cut = inside_words(_few(pairs))
             made = [request for request in encode(self._lm, cut) if 0 < request.scored <= self._lm.max_length]
-            why = other_tokens(self._lm, self._host, [*_few(pairs), *cut])
-            return _Planned(Plan(encode(self._lm, pairs), self._lm.max_length), [], made, why)
+            why = differing_tokens(self._lm, self._host, [*_few(pairs), *cut])
+            return _TokenisedRequests(ScoringPlan(encode(self._lm, pairs), self._lm.max_length), [], made, why)
 
         return self._kept(pairs, make)
 
-    def _planned_texts(self, texts: Sequence[str]) -> _Planned:
-        """Return the plan of whole texts, and of each its windows and tokens in numbers."""
+    def _planned_texts(self, texts: Sequence[str]) -> _TokenisedRequests:
+        """Return whole texts as tokens, cut into windows of one context."""
 
-        def make() -> _Planned:
+        def make() -> _TokenisedRequests:
             tokens = encode_texts(self._lm, texts)
             parts = [windows(self._lm, ids) for ids in tokens]
-            plan = Plan((w for part in parts for w in part), self._lm.max_length)
+            plan = ScoringPlan((w for part in parts for w in part), self._lm.max_length)
             sizes = [(len(part), len(ids)) for part, ids in zip(parts, tokens, strict=True)]
-            why = other_tokens_of_texts(self._lm, [text for (text,) in _few([(text,) for text in texts])])
-            return _Planned(plan, sizes, [], why)
+            why = differing_tokens_of_texts(self._lm, [text for (text,) in _few([(text,) for text in texts])])
+            return _TokenisedRequests(plan, sizes, [], why)
 
         return self._kept([(text,) for text in texts], make)
 
-    def _kept(self, requests: Sequence[tuple[str, ...]], make: Callable[[], _Planned]) -> _Planned:
+    def _kept(self, requests: Sequence[tuple[str, ...]], make: Callable[[], _TokenisedRequests]) -> _TokenisedRequests:
         lm = self._lm
         seen = hashlib.sha256()
         for texts in requests:
@@ -153,10 +153,10 @@ class PrefixScorer:
         _plans.move_to_end(key)
         return _plans[key]
 
-    def _agrees(self, planned: _Planned, asked: str, size: int) -> bool:
-        """Compare some requests with the plain path, unless that was done before under the same circumstances."""
-        if planned.other_tokens is not None:
-            self._why = planned.other_tokens
+    def _agrees(self, planned: _TokenisedRequests, asked: str, size: int) -> bool:
+        """Return whether scores agree with lm-eval's, from an earlier comparison in equal circumstances or from a new one."""
+        if planned.differing_tokens is not None:
+            self._why = planned.differing_tokens
             return self.ready
         plan = planned.plan
         about = circumstances(self._lm, asked, plan.longest)
@@ -172,14 +172,14 @@ class PrefixScorer:
 
 
 def _few(requests: Sequence[_Texts]) -> list[_Texts]:
-    """Return the longest, the shortest and the median of ``requests``, in characters, each with its successor."""
+    """Return the longest, the shortest and the median request by characters, each with the request after it."""
     order = sorted(range(len(requests)), key=lambda i: sum(map(len, requests[i])))
     chosen = (order[-1], order[0], order[len(order) // 2])
     return [requests[i] for i in dict.fromkeys(i for c in chosen for i in (c, c + 1)) if i < len(requests)]
 
 
 def _tokenizer_id(tokenizer: Any) -> str:
-    """Return what two tokenizers share only if they encode alike."""
+    """Return a digest of the tokenizer. Tokenizers with equal digests encode texts equally."""
     known = getattr(tokenizer, "_overtrain_id", None)
     if known is None:
         backend = getattr(tokenizer, "backend_tokenizer", None)

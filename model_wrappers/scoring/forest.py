@@ -1,8 +1,9 @@
-"""Token sequences as a forest of prefixes: what several of them begin with is one path, computed once.
+"""Token sequences as a forest of prefixes: a prefix that several sequences share is one path, and is computed once.
 
-Sequences are sorted; neighbours then share the longest prefixes, and writing down of each only what its predecessor lacks
-gives the nodes of the forest in depth-first order. In that order a node's descendants follow it without a gap, so that one
-number per node, where its subtree ends, says who attends to whom: ``q`` sees ``k`` if ``k <= q < end[k]``.
+The sequences are sorted, so that neighbours share the longest prefixes. Each sequence then adds only the tokens that it does
+not share with the sequence before it. This gives the nodes of the forest in depth-first order. In this order, the descendants
+of a node follow it without a gap. So one number per node, the end of its subtree, determines attention: ``q`` sees ``k`` if
+``k <= q < end[k]``.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Ints", "Row", "Tokens", "rows"]
+__all__ = ["Ints", "PackedRow", "Tokens", "rows"]
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """Some of the trees, to be computed in one forward pass. N nodes, S sequences.
+class PackedRow:
+    """Trees that are computed together in one forward pass: N nodes, S sequences.
 
     Attributes:
-        tokens: of every node, depth-first, shape (N,).
+        tokens: token of every node, in depth-first order, shape (N,).
         depth: position of every node in its sequence, from 0, shape (N,).
-        end: where a node's subtree ends, shape (N,): its descendants are ``node + 1 .. end[node] - 1``.
-        members: indices of the sequences in here, shape (S,).
-        paths: nodes of each member's sequence, in order; each has as many as the sequence has tokens, or as were asked for.
+        end: end of every node's subtree, shape (N,): the descendants of a node are ``node + 1 .. end[node] - 1``.
+        members: indices of the sequences in this row, shape (S,).
+        paths: for each member, the last nodes of its sequence, in order.
     """
 
     tokens: Tokens
@@ -41,16 +42,16 @@ class Row:
     paths: tuple[Ints, ...]
 
 
-def rows(sequences: Sequence[Tokens], last: Sequence[int], budget: int) -> Iterator[Row]:
-    """Pack sequences into rows of at most ``budget`` nodes; a sequence that is longer gets a row of its own.
+def rows(sequences: Sequence[Tokens], last: Sequence[int], budget: int) -> Iterator[PackedRow]:
+    """Pack sequences into rows of at most ``budget`` nodes. A longer sequence gets its own row.
 
-    A tree goes into one row if it fits into any. One that does not is cut between two of its sequences, and what these share is
+    A tree of at most ``budget`` nodes is in one row. A larger tree is cut between two sequences, and their shared prefix is
     computed in both rows.
 
     Args:
-        sequences: tokens, each at least one.
-        last: how many of each sequence's last nodes `Row.paths` shall have.
-        budget: nodes of a row.
+        sequences: token sequences, each with at least one token.
+        last: number of each sequence's last nodes in `PackedRow.paths`.
+        budget: largest number of nodes of a row.
     """
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].tobytes())
     shared = [0, *(_common(sequences[i], sequences[j]) for i, j in pairwise(order))]
@@ -77,7 +78,7 @@ def rows(sequences: Sequence[Tokens], last: Sequence[int], budget: int) -> Itera
 
 
 def _common(one: Tokens, other: Tokens) -> int:
-    """Return how many tokens two sequences begin with alike."""
+    """Return the number of tokens in the longest common prefix of two sequences."""
     n = min(len(one), len(other))
     different = one[:n] != other[:n]
     first = int(different.argmax()) if n else 0
@@ -85,7 +86,7 @@ def _common(one: Tokens, other: Tokens) -> int:
 
 
 def _trees(order: Sequence[int], shared: Sequence[int]) -> Iterator[list[int]]:
-    """Return places in ``order`` that belong to one tree."""
+    """Yield, for each tree, the places in ``order`` of its sequences."""
     tree: list[int] = []
     for i in range(len(order)):
         if tree and shared[i] == 0:
@@ -98,7 +99,7 @@ def _trees(order: Sequence[int], shared: Sequence[int]) -> Iterator[list[int]]:
 
 def _row(
     places: Sequence[int], order: Sequence[int], shared: Sequence[int], sequences: Sequence[Tokens], last: Sequence[int]
-) -> Row:
+) -> PackedRow:
     longest = max(len(sequences[order[i]]) for i in places)
     path = np.zeros(longest, np.int64)
     tokens: list[Tokens] = []
@@ -119,4 +120,4 @@ def _row(
         paths.append(path[length - last[order[i]] : length].copy())
     end[path[:length]] = count
     members = np.array([order[i] for i in places], np.int64)
-    return Row(np.concatenate(tokens), np.concatenate(depth), end[:count], members, tuple(paths))
+    return PackedRow(np.concatenate(tokens), np.concatenate(depth), end[:count], members, tuple(paths))

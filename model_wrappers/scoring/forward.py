@@ -1,4 +1,4 @@
-"""A row of prefixes through a model: hidden states once per node, logits where something is scored and nowhere else."""
+"""The forward pass of a row of prefixes: hidden states once per node, and logits only where a token is scored."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from model_wrappers.scoring.attention import scoring
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_wrappers.scoring.forest import Row, Tokens
+    from model_wrappers.scoring.forest import PackedRow, Tokens
 
 __all__ = ["Head", "score_row"]
 
 _LOGITS = 2**26
-"""Entries of a chunk of logits at most: 256 MiB in fp32."""
+"""Largest number of entries in a chunk of logits: 256 MiB in fp32."""
 
 
 class Head:
-    """The output layer of a model; on a CPU into memory that it keeps, because fresh pages for every pass cost time.
+    """The output layer of a model. On a CPU, all calls write into one buffer, because new memory for every pass costs time.
 
     Args:
         model: a causal LM of transformers.
 
     Attributes:
-        step: states that one call takes at most.
+        step: largest number of states per call.
     """
 
     def __init__(self, model: Any) -> None:
         self._layer = model.get_output_embeddings()
         weight = self._layer.weight
         self._plain = weight.dtype == torch.float32 and weight.device.type == "cpu" and output_layer(model) is not None
-        self._room = weight.new_empty(0)
+        self._buffer = weight.new_empty(0)
         self.step = max(_LOGITS // int(weight.shape[0]), 1)
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        """Return fp32 logits (R, vocabulary) of ``states`` (R, d); they hold until the next call."""
+        """Return the fp32 logits (R, vocabulary) of ``states`` (R, d). The next call overwrites them."""
         if not self._plain:
             logits: torch.Tensor = self._layer(states).float()
             return logits
         weight = self._layer.weight
         size = len(states) * len(weight)
-        if len(self._room) < size:
-            self._room = weight.new_empty(size)
-        return torch.mm(states, weight.t(), out=self._room[:size].view(len(states), len(weight)))
+        if len(self._buffer) < size:
+            self._buffer = weight.new_empty(size)
+        return torch.mm(states, weight.t(), out=self._buffer[:size].view(len(states), len(weight)))
 
 
 def score_row(
-    model: Any, head: Head, row: Row, targets: Sequence[Tokens], device: torch.device
+    model: Any, head: Head, row: PackedRow, targets: Sequence[Tokens], device: torch.device
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Return log-likelihood (nats) and whether every token is the most likely one, per member of ``row``.
+    """Return, per member of ``row``, the log-likelihood (nats) and whether every token is the most likely one.
 
     Args:
         model: a causal LM of transformers, in evaluation mode.
-        head: its output layer.
-        row: with the nodes whose logits are read as `Row.paths`.
-        targets: tokens that follow these nodes, per member.
-        device: of the model.
+        head: the model's output layer.
+        row: the row; logits are computed for the nodes in `PackedRow.paths`.
+        targets: the tokens that follow these nodes, per member.
+        device: the model's device.
 
     Raises:
         Unproven: the model's attention is not plain.
@@ -84,12 +84,12 @@ def score_row(
 def _read(
     head: Head, states: torch.Tensor, tokens: torch.Tensor, place: torch.Tensor
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Return log-probability of each token after its state, and whether no other token is more likely.
+    """Return each token's log-probability given its state, and whether it is the greedy choice.
 
     Args:
         head: the output layer.
-        states: of the nodes that are read, shape (R, d).
-        tokens: shape (T,).
+        states: final states of the nodes that are read, shape (R, d).
+        tokens: the scored tokens, shape (T,).
         place: index of each token's state, shape (T,).
     """
     order = torch.argsort(place, stable=True)
@@ -107,7 +107,7 @@ def _read(
             wanted = logits[own, token]
             top = logits.amax(dim=-1, keepdim=True)
             first = wanted == top[own, 0]
-            if bool(first.any()):  # several tokens may share the top: the first of them is the greedy one
+            if bool(first.any()):  # several tokens may have the largest logit; the greedy choice is the first of them
                 first[first.clone()] = logits[own[first]].argmax(dim=-1) == token[first]
             total = logits.sub_(top).exp_().sum(dim=-1).log_().add_(top[:, 0])
             values[mine], best[mine] = wanted - total[own], first

@@ -1,4 +1,4 @@
-"""The model argument that says how log-likelihoods are computed."""
+"""The model argument that chooses how log-likelihoods are computed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Scoring = Literal["prefixes", "plain"]
 
 
 def take_scoring(arguments: dict[str, Any]) -> Scoring:
-    """Take ``scoring`` out of ``arguments``: ``prefixes`` (default: every distinct token once) or lm-eval's own ``plain`` way.
+    """Remove ``scoring`` from ``arguments`` and return it: ``prefixes`` (the default), or ``plain`` for lm-eval's own path.
 
     >>> take_scoring({}), take_scoring({"scoring": "plain"})
     ('prefixes', 'plain')
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it has another value.
     """
     found: Scoring = coerce(NAME, arguments.pop(NAME, "prefixes"), Scoring)
     return found

@@ -1,9 +1,9 @@
-"""What was found when scores by prefixes were compared with lm-eval's own, kept under ``OVERTRAIN_CACHE/proofs``.
+"""Keeps the outcomes of comparisons between scoring by prefixes and lm-eval's own path, under ``OVERTRAIN_CACHE/proofs``.
 
-The comparison costs seconds, and its outcome depends on the model's architecture, configuration and dtype, on the libraries,
-on the device and on our own code, but hardly on the weights. So it is made once for all that `circumstances` names and read
-back by later processes. A failed one is kept as well, with its reason; ``overtrain cache proofs --forget`` forgets all. Where
-the folder cannot be written, every process compares for itself.
+A comparison takes seconds. Its outcome depends on the model's architecture, configuration and dtype, on the libraries, on the
+device and on our own code, but hardly on the weights. So it is made once per set of `circumstances`, and later processes read
+the outcome. A failed comparison is kept as well, with its reason. ``overtrain cache proofs --forget`` removes all outcomes. If
+the folder cannot be written, every process makes its own comparison.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["Proof", "circumstances", "forget", "proofs", "recall", "remember"]
 
 _log = logging.getLogger(__name__)
 _WITHOUT_EFFECT = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache")
-"""Keys of a model's configuration that change no log-likelihood: its origin; its dtype, which is asked of the model itself;
-whether keys are kept for generation, which training switches off."""
+"""Keys of a model's configuration that do not change log-likelihoods: its origin; its dtype, which `circumstances` takes from
+the model; and whether keys are kept for generation, which training switches off."""
 
 _known: dict[str, Proof] = {}
 
@@ -42,9 +42,9 @@ class Proof:
     """The outcome of one comparison.
 
     Attributes:
-        reason: where the scores differ, in words; None where they agree.
-        made: when, ISO 8601.
-        about: what was compared, for people: architecture, dtype, device and versions.
+        reason: the difference in words; None if scores agree.
+        made: time of the comparison, ISO 8601.
+        about: the `circumstances` of the comparison.
     """
 
     reason: str | None
@@ -53,19 +53,19 @@ class Proof:
 
 
 def circumstances(lm: Any, asked: str, longest: int) -> dict[str, Any] | None:
-    """Return everything that the outcome of a comparison depends on, as JSON data; None where that cannot be told.
+    """Return everything that the outcome of a comparison depends on, as JSON data; None if it cannot be described.
 
     Args:
         lm: lm-eval's model.
-        asked: ``pairs`` or ``texts``: they take different ways through the last layer.
-        longest: tokens of the longest request. A comparison holds up to the next power of two, so that short requests do
-            not speak for long ones, whose masks and windows they never reach.
+        asked: ``pairs`` or ``texts``, which are computed differently in the last layer.
+        longest: tokens of the longest request. A comparison is valid up to the next power of two, because long requests use
+            masks and windows that short requests do not reach.
     """
     import torch
 
     model = lm.model
     if any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in model.modules()):
-        return None  # foreign code that has no name
+        return None  # hooks are foreign code, which cannot be described
     configuration = {k: v for k, v in model.config.to_dict().items() if k not in _WITHOUT_EFFECT}
     shapes = [(name, [*tensor.shape], str(tensor.dtype)) for name, tensor in model.state_dict().items()]
     device = torch.device(lm.device)
@@ -89,7 +89,7 @@ def circumstances(lm: Any, asked: str, longest: int) -> dict[str, Any] | None:
 
 
 def recall(about: dict[str, Any]) -> Proof | None:
-    """Return what is known of these circumstances, from this process or from the disk; None if nothing is."""
+    """Return the outcome for these circumstances, from this process or from the disk; None if there is none."""
     key = _digest(about)
     if key not in _known:
         found = _read(_folder() / f"{key}.json")
@@ -100,7 +100,7 @@ def recall(about: dict[str, Any]) -> Proof | None:
 
 
 def remember(about: dict[str, Any], reason: str | None) -> None:
-    """Keep an outcome for this process and, where the cache can be written, for later ones."""
+    """Keep an outcome for this process and, if the cache can be written, for later processes."""
     key = _digest(about)
     _known[key] = Proof(reason, about=about)
     try:
@@ -110,12 +110,12 @@ def remember(about: dict[str, Any], reason: str | None) -> None:
 
 
 def proofs() -> list[Proof]:
-    """Return every comparison that is kept on the disk, the latest last."""
+    """Return every outcome on the disk, the latest last."""
     return sorted((found for _, found in _kept()), key=lambda proof: proof.made)
 
 
 def forget() -> int:
-    """Remove every comparison that is kept on the disk; return how many there were.
+    """Remove every outcome from the disk; return their number.
 
     Raises:
         OSError: the folder cannot be written.
@@ -139,7 +139,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path) -> Proof | None:
-    """Return the proof in a file; None where there is none, or where the file is not one."""
+    """Return the outcome in a file; None if the file is missing or has other contents."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         proof = Proof(**found)
@@ -156,7 +156,7 @@ def _digest(value: Any) -> str:
 
 @functools.cache
 def _code() -> str:
-    """Return a digest of the code that scores by prefixes, so that a change of it is proven anew."""
+    """Return a digest of the code that scores by prefixes, so that a changed code is compared again."""
     found = hashlib.sha256()
     for package in (architectures, scoring):
         for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):

@@ -1,4 +1,4 @@
-"""The rolling log-likelihood of a text, together with the number of tokens that it sums over."""
+"""The rolling log-likelihood of a text, together with the number of its scored tokens."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["RollingLogLikelihood"]
 
 
 class RollingLogLikelihood(float):
-    """A log-likelihood in nats that also knows how many tokens it is the sum of.
+    """A log-likelihood in nats with an attribute ``tokens``, the number of scored tokens.
 
-    lm-eval's rolling tasks see one float per document, so they can divide by bytes or words but not by tokens, and only
-    the LM knows its tokenizer. This is that float, for every purpose lm-eval has for it (sums, JSON, caches, gathering
-    over ranks), with ``tokens`` beside it; `overtrain_tasks.perplexity` reads the attribute where there is one. It
-    survives copying and pickling; arithmetic returns plain floats.
+    lm-eval's rolling tasks get one float per document. They can divide it by bytes or words, but not by tokens, because only
+    the LM knows its tokenizer. This class is a float in every use that lm-eval makes of it (sums, JSON, caches, gathering over
+    ranks). `overtrain_tasks.perplexity` reads the attribute ``tokens`` if it exists. Copying and pickling keep the attribute;
+    arithmetic returns plain floats.
 
     Args:
-        value: sum of the tokens' log-probabilities, nats.
-        tokens: how many tokens were scored.
+        value: sum of the tokens' log-probabilities, in nats.
+        tokens: number of scored tokens.
 
     >>> score = RollingLogLikelihood(-12.5, tokens=4)
     >>> score, score.tokens, score / 2

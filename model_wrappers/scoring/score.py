@@ -1,13 +1,14 @@
-"""Log-likelihoods of many requests at the cost of their distinct tokens.
+"""Log-likelihoods of many requests, where every distinct prefix is computed once.
 
-Source: lm-eval 0.4.13, ``HFLM._loglikelihood_tokens``, for what is scored and how it is truncated. The log-sum-exp is taken
-in fp32 whatever the model's dtype (deviation: lm-eval takes it in the model's).
+Source: lm-eval 0.4.13, ``HFLM._loglikelihood_tokens``, for the scored tokens and their truncation.
+Deviation: the log-sum-exp is computed in fp32 for every dtype of the model; lm-eval computes it in the model's dtype.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,27 +19,30 @@ from model_wrappers.scoring.tokens import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from model_wrappers.scoring.forest import Ints, Row, Tokens
+    from model_wrappers.scoring.forest import Ints, PackedRow, Tokens
 
-__all__ = ["Plan", "budget", "score"]
+__all__ = ["ScoringPlan", "budget", "score"]
 
 _log = logging.getLogger(__name__)
 _SMALLEST = 256
 _ON_CPU = 2048
+_MASK_BYTES = 11
+"""Per pair of tokens while FlexAttention's block mask is made (measured on a CPU: 10.3)."""
 
 
-class Plan:
-    """What a list of requests comes to: distinct sequences, what is read of each, and the rows that they are packed into.
+class ScoringPlan:
+    """The distinct sequences of a list of requests, and the rows that they are packed into.
 
     Args:
-        requests: as token ids.
-        max_length: of the model's context, in tokens; what is longer loses its beginning.
+        requests: requests as token ids.
+        max_length: context length of the model in tokens. Longer requests lose tokens at their beginning.
 
     Attributes:
         inputs: tokens that the model reads, per distinct request.
-        targets: tokens whose probability is asked, per distinct request; the last of them the model does not read.
-        scored: how many tokens are scored, per distinct request; one that is 0 or more than a context cannot be scored.
-        of_request: index of the distinct request that each request is.
+        targets: tokens whose probability is computed, per distinct request. The model does not read the last target.
+        scored: number of scored tokens, per distinct request. A request with 0, or with more than the context, cannot be
+            scored.
+        of_request: for each request, the index of its distinct request.
     """
 
     def __init__(self, requests: Iterable[Request], max_length: int) -> None:
@@ -57,20 +61,20 @@ class Plan:
                 self.targets.append(whole[max(len(whole) - request.scored, 0) :])
                 self.scored.append(request.scored)
         self.of_request = np.array(places, np.int64)
-        self._packed: dict[int, list[Row]] = {}
+        self._packed: dict[int, list[PackedRow]] = {}
 
     @property
     def bytes(self) -> int:
-        """What the tokens and their rows take, approximately."""
+        """Approximate size of the tokens and their rows in bytes."""
         return sum(4 * len(tokens) + 300 for tokens in self.inputs) * 3
 
     @property
     def longest(self) -> int:
-        """Tokens that the model reads of the longest request."""
+        """Number of tokens that the model reads for the longest request."""
         return max(map(len, self.inputs), default=0)
 
     def sample(self) -> list[Request]:
-        """Return the longest, the shortest and the median request with up to three neighbours of each: often its choices."""
+        """Return the longest, the shortest and the median request, each with up to three neighbours, often its choices."""
         return [
             Request(np.concatenate([self.inputs[i], self.targets[i][-1:]]), len(self.targets[i])) for i in self._near()
         ]
@@ -85,8 +89,8 @@ class Plan:
             )
         ]
 
-    def rows(self, size: int) -> list[Row]:
-        """Return the rows of at most ``size`` tokens, the largest first: too little memory shows at once."""
+    def rows(self, size: int) -> list[PackedRow]:
+        """Return the rows of at most ``size`` tokens. The largest comes first, so that a lack of memory shows at once."""
         if size not in self._packed:
             found = list(rows(self.inputs, [len(t) for t in self.targets], size))
             self._packed = {size: sorted(found, key=lambda row: -len(row.tokens))}
@@ -94,16 +98,16 @@ class Plan:
 
 
 def score(
-    model: Any, plan: Plan, device: Any, size: int, on_row: Callable[[int], None] = lambda _: None
+    model: Any, plan: ScoringPlan, device: Any, size: int, on_row: Callable[[int], None] = lambda _: None
 ) -> list[tuple[float, bool]]:
     """Return (log-likelihood in nats, whether greedy) per request of ``plan``.
 
     Args:
-        model: a causal LM of transformers that `model_wrappers.architectures.proven` does not object to.
+        model: a causal LM of transformers that is proven (`model_wrappers.architectures.proven`).
         plan: the requests.
-        device: of the model.
-        size: tokens per forward pass; halved when memory does not suffice.
-        on_row: called with the number of distinct requests that each pass has scored.
+        device: the model's device.
+        size: tokens per forward pass; halved when memory runs out.
+        on_row: called after each pass with the number of distinct requests that it has scored.
 
     Raises:
         Unproven: the model's attention is not plain.
@@ -120,10 +124,10 @@ def score(
 
 
 def budget(model: Any, device: Any, max_length: int) -> int:
-    """Return how many tokens a forward pass takes: what half of the free memory holds, at least one context.
+    """Return the number of tokens per forward pass: as many as fit into half of the free memory, at least one context.
 
-    Per token the passes of a decoder hold a few copies of the hidden state and of the widest layer at a time. On a CPU more
-    than 2,048 tokens only leave its caches.
+    Per token, a decoder's forward pass needs memory for a few copies of the hidden state and of the widest layer. On a CPU, the
+    limit is 2,048 tokens, because larger passes do not fit into the CPU's caches.
     """
     import torch
 
@@ -132,11 +136,12 @@ def budget(model: Any, device: Any, max_length: int) -> int:
     per_token = (8 * int(config.hidden_size) + 3 * wide) * model.dtype.itemsize
     if torch.device(device).type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(np.clip(free // 2 // per_token, max(_SMALLEST, max_length), 65_536))
+        masked = math.isqrt(free // (4 * _MASK_BYTES))
+        return int(np.clip(min(free // 2 // per_token, masked), max(_SMALLEST, max_length), 65_536))
     return int(np.clip(2**31 // per_token, _SMALLEST, max(_ON_CPU, max_length)))
 
 
-def _scored(model: Any, plan: Plan, device: Any, size: int) -> Iterator[tuple[Row, tuple[Any, Any]]]:
+def _scored(model: Any, plan: ScoringPlan, device: Any, size: int) -> Iterator[tuple[PackedRow, tuple[Any, Any]]]:
     from model_wrappers.scoring.forward import Head, score_row
 
     head = Head(model)
@@ -156,7 +161,7 @@ def _scored(model: Any, plan: Plan, device: Any, size: int) -> Iterator[tuple[Ro
             _free(device)
 
 
-def _renumbered(row: Row, members: Ints) -> Row:
+def _renumbered(row: PackedRow, members: Ints) -> PackedRow:
     import dataclasses
 
     return dataclasses.replace(row, members=members[row.members])

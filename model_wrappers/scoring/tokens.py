@@ -1,8 +1,8 @@
-"""Context and continuation as token ids: what lm-eval does request by request, for all requests in a few calls.
+"""Encodes contexts and continuations as lm-eval does, but for all requests in a few calls of the tokenizer.
 
-Source: ``TemplateLM.loglikelihood`` and ``_encode_pair`` of lm-eval 0.4.13. Trailing spaces of a context move to its
-continuation; the context is encoded alone; the continuation is what remains when both are encoded together and as many tokens
-are taken off as the context has; an empty context becomes the prefix token.
+Source: ``TemplateLM.loglikelihood`` and ``_encode_pair`` of lm-eval 0.4.13. Trailing spaces of a context move to the
+continuation. The context is encoded alone; let n be the number of its tokens. Context and continuation are then encoded
+together, and all tokens after the first n are the continuation. An empty context becomes the prefix token.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _BATCH = 4096
 
 
 class Request(NamedTuple):
-    """What is scored.
+    """One request as tokens.
 
     Attributes:
-        tokens: of context and continuation.
-        scored: how many of the last ones are the continuation's.
+        tokens: tokens of context and continuation.
+        scored: number of tokens at the end that belong to the continuation.
     """
 
     tokens: Tokens
@@ -47,7 +47,7 @@ def encode(lm: Any, pairs: Sequence[tuple[str, str]]) -> Iterator[Request]:
         whole = _tokens(lm, [context + text for context, text in moved], [bool(context) for context, _ in moved])
         for (context, _), ids in zip(moved, whole, strict=True):
             if context:
-                # where tokens merge over the border, the context's own stand before what is left of the whole, as in lm-eval
+                # If tokens merge across the border, lm-eval keeps the context's own tokens in front of the rest of the whole.
                 continuation = ids[len(alone[context]) :]
                 yield Request(np.array([*alone[context], *continuation], np.int32), len(continuation))
             elif ids and ids[0] == lm.prefix_token_id:
@@ -57,23 +57,23 @@ def encode(lm: Any, pairs: Sequence[tuple[str, str]]) -> Iterator[Request]:
 
 
 def encode_texts(lm: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return whole texts as token ids, as ``tok_encode`` returns one.
+    """Return whole texts as token ids, equal to ``tok_encode`` for each text.
 
     Args:
         lm: lm-eval's model.
-        texts: to encode.
+        texts: texts to encode.
     """
     return _tokens(lm, texts, [True] * len(texts))
 
 
 def windows(lm: Any, tokens: Sequence[int]) -> list[Request]:
-    """Return a text's windows of one context each; every token is scored once.
+    """Cut a text into windows of one context, so that every token is scored once.
 
     Source: lm-eval 0.4.13, ``HFLM.loglikelihood_rolling``.
 
     Args:
         lm: lm-eval's model.
-        tokens: of the whole text.
+        tokens: tokens of the whole text.
     """
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
@@ -92,7 +92,7 @@ def _moved(context: str, continuation: str) -> tuple[str, str]:
 
 
 def _tokens(lm: Any, texts: Sequence[str], with_context: Sequence[bool]) -> list[list[int]]:
-    """Return the tokens of every text; special tokens are added where lm-eval adds them."""
+    """Return the tokens of every text, with special tokens where lm-eval adds them."""
     from lm_eval.models.utils import has_bos_prefix
 
     prefix = lm.tokenizer.decode(lm.prefix_token_id)

@@ -1,1 +1,1 @@
-"""OpenAI-compatible servers: started here, and asked."""
+"""OpenAI-compatible model servers: one part starts vLLM, the other part sends requests."""

@@ -1,7 +1,7 @@
-"""Asks an OpenAI-compatible server many things at once: one session, bounded concurrency, retries with back-off.
+"""Sends many requests to an OpenAI-compatible server: one session, bounded concurrency, retries with back-off.
 
-Requests are pulled one by one as workers become free, and answers are handed over as they come, so memory does not grow
-with their number. A request that cannot succeed is different from a server that has gone. The first gives a
+A worker takes the next request when it is free, and every reply is handed over when it arrives, so memory does not grow with
+the number of requests. A request that cannot succeed is different from a server that has gone. The first gives a
 `Reply` without a body. The second ends the work with a `ServerError`, after every reply so far has been handed over.
 """
 
@@ -40,18 +40,18 @@ _HOPELESS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND
 
 
 async def check(endpoint: Endpoint) -> None:
-    """See that the server is up and has the model.
+    """Check that the server answers and serves the model.
 
     Raises:
-        ServerError: it is not, or it has not.
+        ServerError: the server does not answer, or does not serve the model.
     """
-    answer = await fetch(endpoint, f"{endpoint.url}/models")
-    if answer.body is None:
+    reply = await fetch(endpoint, f"{endpoint.url}/models")
+    if reply.body is None:
         raise ServerError(
-            f"no model server answers at {endpoint.url} ({answer.error}); start one (`overtrain serve judge MODEL` prints "
+            f"no model server answers at {endpoint.url} ({reply.error}); start one (`overtrain serve judge MODEL` prints "
             "the command) or give the URL of one that runs, up to and with /v1"
         )
-    data = answer.body.get("data")
+    data = reply.body.get("data")
     served = [str(m.get("id")) for m in data if isinstance(m, dict)] if isinstance(data, list) else []
     if endpoint.model not in served:
         names = ", ".join(served[:20]) or "nothing"
@@ -61,16 +61,16 @@ async def check(endpoint: Endpoint) -> None:
 
 
 async def fetch(endpoint: Endpoint, url: str, body: Mapping[str, Any] | None = None) -> Reply:
-    """Ask once, without retries: GET, or POST where there is a ``body``.
+    """Send one request without retries: POST if there is a ``body``, else GET.
 
     Args:
-        endpoint: for its key and its time-out (here at most 30 s).
-        url: in full, so that what lies outside ``/v1`` can be asked.
-        body: to send as JSON.
+        endpoint: gives the API key and the time-out (at most 30 s here).
+        url: the full URL, because some paths are outside of ``/v1``.
+        body: sent as JSON.
     """
     async with session(endpoint, min(endpoint.timeout, _CHECK_SECONDS)) as opened:
         data = None if body is None else json.dumps(body).encode()
-        return (await attempt(opened, url, data, proxy_for(url))).answer
+        return (await attempt(opened, url, data, proxy_for(url))).reply
 
 
 async def ask_all(
@@ -79,17 +79,17 @@ async def ask_all(
     requests: Iterable[tuple[Key, Mapping[str, Any]]],
     on_reply: Callable[[Key, Reply], None],
 ) -> None:
-    """Send every request and hand over every answer, in the order in which they come.
+    """Send every request, and hand over every reply when it arrives.
 
     Args:
-        endpoint: whom to ask; requests must name the model themselves.
-        path: below the URL, e.g. ``/chat/completions``.
-        requests: key and body; pulled only as workers become free.
-        on_reply: called once per request, always from one thread.
+        endpoint: the server. The bodies of the requests must name the model.
+        path: path below the URL, e.g. ``/chat/completions``.
+        requests: key and body of each request; the next pair is taken when a worker is free.
+        on_reply: called once per request, always from the same thread.
 
     Raises:
-        ServerError: the server is gone, or wants none of it. What came before has been handed over; a request under way is
-            lost.
+        ServerError: the server has gone, or it refuses every request. Earlier replies have been handed over; requests under
+            way are lost.
     """
     dispatch = _Dispatch(endpoint, f"{endpoint.url}{path}", iter(requests), on_reply)
     async with session(endpoint, endpoint.timeout) as opened:
@@ -110,12 +110,12 @@ def ask(
     requests: Iterable[tuple[Key, Mapping[str, Any]]],
     on_reply: Callable[[Key, Reply], None],
 ) -> None:
-    """Do what `ask_all` does and wait for it; also where an event loop runs already (notebooks)."""
+    """Run `ask_all` and wait for its end; this works in notebooks too, where an event loop is already running."""
     run_anywhere(ask_all(endpoint, path, requests, on_reply))
 
 
 def run_anywhere(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end: here, or in a thread of its own where this one's event loop is running already."""
+    """Run a coroutine to its end. If this thread already runs an event loop, the coroutine runs in another thread."""
     if not _loop_runs():
         return asyncio.run(work)
     loop = asyncio.new_event_loop()
@@ -149,7 +149,7 @@ def _loop_runs() -> bool:
 
 @dataclass
 class _Dispatch:
-    """What the workers of one `ask_all` share."""
+    """The state that the workers of one `ask_all` share."""
 
     endpoint: Endpoint
     url: str
@@ -158,23 +158,23 @@ class _Dispatch:
     proxy: str | None = None
     answered: int = 0
     refused: int = 0
-    unconnected: int = 0  # requests in a row
-    failed: int = 0  # requests in a row
-    heard: float = field(default_factory=time.monotonic)  # when the server last answered anything
-    resume: float = 0.0  # nobody asks before this time
+    unconnected: int = 0  # consecutive requests without a connection
+    failed: int = 0  # consecutive requests that failed
+    heard: float = field(default_factory=time.monotonic)  # time of the server's last sign of life
+    resume: float = 0.0  # no worker sends a request before this time
 
     def __post_init__(self) -> None:
         self.proxy = proxy_for(self.url)
 
     async def worker(self, opened: aiohttp.ClientSession) -> None:
-        """Take requests until there are none."""
+        """Send requests until there are none left."""
         for key, body in self.requests:
             tried = await self._persist(opened, json.dumps(body).encode())
-            self.on_reply(key, tried.answer)
+            self.on_reply(key, tried.reply)
             self._judge_server(tried)
 
     async def _persist(self, opened: aiohttp.ClientSession, data: bytes) -> Try:
-        """Try until there is an answer, the server refuses, or the retries are used up."""
+        """Try until the server replies or refuses, or until the retries are used up."""
         started, retries = time.monotonic(), 0
         while True:
             while (pause := self.resume - time.monotonic()) > 0:
@@ -193,32 +193,32 @@ class _Dispatch:
             retries += 1
 
     def _delay(self, tried: Try, retries: int) -> float:
-        if tried.wait is not None:  # the server said when: for everybody
+        if tried.wait is not None:  # the server asked us to wait, which holds for all workers
             self.resume = max(self.resume, time.monotonic() + tried.wait)
             return 0.05 * self.endpoint.backoff * random.random()  # noqa: S311
         longest = min(self.endpoint.backoff * 2.0 ** min(retries, 20), _LONGEST_WAIT)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _judge_server(self, tried: Try) -> None:
-        """Raise if there is no point in going on."""
-        answer = tried.answer
+        """Raise if further requests cannot succeed."""
+        reply = tried.reply
         self.unconnected = 0 if tried.connected else self.unconnected + 1
-        self.failed = self.failed + 1 if answer.kind == "failed" else 0
-        self.answered += answer.kind == "ok"
-        self.refused += answer.kind == "refused"
+        self.failed = self.failed + 1 if reply.kind == "failed" else 0
+        self.answered += reply.kind == "ok"
+        self.refused += reply.kind == "refused"
         silent = not tried.connected and time.monotonic() - self.heard > 2 * self.endpoint.timeout
         if silent or self.unconnected >= min(_GONE_AFTER, self.endpoint.concurrency):
             raise ServerError(
-                f"the server at {self.endpoint.url} is gone ({answer.error}); start it again and run the same command: what "
+                f"the server at {self.endpoint.url} is gone ({reply.error}); start it again and run the same command: what "
                 "it has answered is kept"
             )
         if self.failed >= 2 * max(self.endpoint.concurrency, _REFUSED_AFTER):
             raise ServerError(
-                f"the server at {self.endpoint.url} fails on everything, {self.failed} requests in a row ({answer.error}); "
+                f"the server at {self.endpoint.url} fails on everything, {self.failed} requests in a row ({reply.error}); "
                 "see its log, then run the same command again: what it has answered is kept"
             )
         if tried.status in _HOPELESS or (not self.answered and self.refused >= _REFUSED_AFTER):
             raise ServerError(
-                f"the server at {self.endpoint.url} refuses ({answer.error}); check the URL, the model's name "
+                f"the server at {self.endpoint.url} refuses ({reply.error}); check the URL, the model's name "
                 f"{self.endpoint.model!r} and OPENAI_API_KEY"
             )

@@ -1,4 +1,4 @@
-"""Whom to ask, and what can come of it."""
+"""The address of a model server, and the reply to a request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class Endpoint:
     """A server and the model to ask there.
 
     Attributes:
-        url: up to and with ``/v1``, which is added where the URL has no path.
-        model: as the server names it.
-        api_key: default the environment's ``OPENAI_API_KEY``; none is fine for a server that wants none.
-        concurrency: requests under way at a time.
-        timeout: seconds for one try; also how long a server may keep answering 429 to one request.
-        retries: of one request after 5xx, time-outs, lost connections and answers that are not JSON.
-        backoff: seconds before the first retry, doubled for each further one, up to a minute; halved at random.
+        url: the URL with its ending ``/v1``, which is added if the URL has no path.
+        model: the model's name on the server.
+        api_key: by default the environment's ``OPENAI_API_KEY``; None if the server needs no key.
+        concurrency: largest number of simultaneous requests.
+        timeout: seconds for one try. A server may also answer 429 to one request for this long.
+        retries: number of retries of a request after 5xx, a time-out, a lost connection or a reply that is not JSON.
+        backoff: seconds before the first retry. The time doubles for each further retry, up to a minute, and is reduced by a
+            random share of up to one half.
 
     Raises:
         ConfigError: the URL or a number cannot be right.
@@ -55,23 +56,23 @@ class Endpoint:
 
     @property
     def root(self) -> str:
-        """The server without ``/v1``: where vLLM has ``/tokenize`` and ``/health``."""
+        """The URL without ``/v1``; vLLM's ``/tokenize`` and ``/health`` are there."""
         return self.url.removesuffix("/v1")
 
     def headers(self) -> dict[str, str]:
-        """Return what every request carries."""
+        """Return the HTTP headers of every request."""
         key = self.api_key or os.environ.get("OPENAI_API_KEY")
         return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
 class Reply(NamedTuple):
-    """What came of one request.
+    """The outcome of one request.
 
     Attributes:
-        body: the server's JSON, for ``ok``.
-        error: why there is none, otherwise.
-        kind: ``context``: the prompt is longer than the model's context; ``refused``: the server will not answer this
-            request, however often it is asked; ``failed``: the retries are used up.
+        body: the server's JSON if ``kind`` is ``ok``, else None.
+        error: the reason if there is no body.
+        kind: ``ok``; ``context``: the prompt is longer than the model's context; ``refused``: the server will never answer
+            this request; ``failed``: all retries failed.
     """
 
     body: dict[str, Any] | None

@@ -1,8 +1,8 @@
-"""Runs a command and ends it with everything it started when whoever started us is gone, however that ended.
+"""Runs a command, and ends the command with all its child processes when the parent process dies.
 
-``python guard.py COMMAND...`` with a pipe as standard input: the pipe closes when its other end's process dies, even by
-SIGKILL, where no Python clean-up runs. A model server left behind would hold its accelerator until somebody notices.
-Nothing but the standard library is imported.
+Run ``python guard.py COMMAND...`` with a pipe as standard input. The pipe closes when the parent process dies, even if SIGKILL
+ended it and no Python clean-up ran. Without the guard, a model server would stay behind and occupy its accelerator. This
+module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _GRACE = 10.0
 
 
 def end_group(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
-    """End ``process``, a leader of its own session, and everything in its group; kill what is left after ``grace`` s."""
+    """End ``process``, the leader of its session, and its process group; after ``grace`` seconds, kill what is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)
-    # Also once the leader has gone: its workers may not have listened.
+    # This is needed even if the leader has ended: its workers may have ignored SIGTERM.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def main(command: list[str]) -> int:
-    """Run ``command``; return its exit status, or end it when standard input closes or a signal comes."""
+    """Run ``command`` and return its exit status; end it if standard input closes or a signal arrives."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
     def end(*_: object) -> None:
@@ -50,7 +50,7 @@ def main(command: list[str]) -> int:
 
     threading.Thread(target=watch, daemon=True).start()
     status = process.wait()
-    end_group(process, 0.0)  # workers of a leader that died
+    end_group(process, 0.0)  # ends workers that outlived the leader
     return status if status >= 0 else 128 - status
 
 

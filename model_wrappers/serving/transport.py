@@ -1,4 +1,4 @@
-"""One try over HTTP: what came back, and whether to try again."""
+"""One try of a request over HTTP: the reply, and whether another try may help."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Try", "attempt", "proxy_for", "session"]
 
 _CONNECT_SECONDS = 30.0
-_LARGE_BYTES = 500_000  # aiohttp sends more in pieces, from a file-like object only
+_LARGE_BYTES = 500_000  # aiohttp sends a larger body in pieces only if it is a file-like object
 _TOO_LONG = re.compile(
     r"context[ _]length|context[ _]window|max(imum)?[ _]model[ _]len|longer than the maximum|too (long|many tokens)",
     re.IGNORECASE,
@@ -31,17 +31,17 @@ _TOO_LONG = re.compile(
 
 
 class Try(NamedTuple):
-    """One try.
+    """One try of a request.
 
     Attributes:
-        answer: what to hand over if it was the last one.
-        again: whether trying again may help.
-        connected: whether the server answered anything.
-        status: of HTTP.
-        wait: seconds that the server asks to wait.
+        reply: the reply to hand over if this was the last try.
+        again: whether another try may help.
+        connected: whether the server answered at all.
+        status: HTTP status.
+        wait: seconds that the server asks us to wait.
     """
 
-    answer: Reply
+    reply: Reply
     again: bool = False
     connected: bool = True
     status: int | None = None
@@ -49,7 +49,7 @@ class Try(NamedTuple):
 
 
 def session(endpoint: Endpoint, seconds: float) -> aiohttp.ClientSession:
-    """Return a session for ``endpoint`` whose tries take ``seconds`` at most."""
+    """Return a session for ``endpoint``; each try takes at most ``seconds``."""
     import aiohttp
 
     return aiohttp.ClientSession(
@@ -60,7 +60,7 @@ def session(endpoint: Endpoint, seconds: float) -> aiohttp.ClientSession:
 
 
 async def attempt(session: aiohttp.ClientSession, url: str, data: bytes | None, proxy: str | None) -> Try:
-    """Ask once (GET, or POST where there is ``data``) and sort what comes back."""
+    """Send one request (POST if there is ``data``, else GET) and classify the response."""
     import aiohttp
 
     method = "GET" if data is None else "POST"
@@ -96,7 +96,7 @@ def _sorted(status: int, headers: Mapping[str, str], text: str) -> Try:
 
 
 def _message(text: str) -> str:
-    """Return the message of an error's JSON, in OpenAI's form or vLLM's older one, else its text; cut."""
+    """Return the message in an error's JSON (OpenAI's form or vLLM's older one), else the text; at most 300 characters."""
     try:
         body = json.loads(text)
         error = body.get("error", body)
@@ -107,7 +107,7 @@ def _message(text: str) -> str:
 
 
 def _wait(header: str | None) -> float | None:
-    """Return what ``Retry-After`` asks for in seconds (a number or a date), at most five minutes.
+    """Return the seconds that a ``Retry-After`` header asks for (a number or a date), at most five minutes.
 
     >>> _wait("2"), _wait("soon"), _wait(None)
     (2.0, None, None)
@@ -125,7 +125,7 @@ def _wait(header: str | None) -> float | None:
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the environment's proxy for ``url``; never one for this machine itself."""
+    """Return the environment's proxy for ``url``; None for addresses of this machine."""
     from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(url)

@@ -1,1 +1,1 @@
-"""Data formats become token batches, and one trainer that every kind of tuning shares."""
+"""Training data in several formats becomes token batches; one trainer serves every kind of fine-tuning."""

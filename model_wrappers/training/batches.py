@@ -1,7 +1,7 @@
 """Token rows become the arrays of one batch: flattened, or padded.
 
-Both hold the same pairs of context and target. Flattened batches spend no work on padding and need a model that keeps
-the rows apart by ``position_ids``; padded ones work everywhere.
+Both kinds of batch contain the same pairs of context and target. A flattened batch has no padding, but it needs a model that
+separates the rows by their ``position_ids``. A padded batch works with every model.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def flatten_batch(rows: Sequence[TokenisedRow]) -> dict[str, NDArray[np.int64]]:
     """Concatenate rows into one sequence.
 
     Returns:
-        ``input_ids`` (1, N) and ``position_ids`` (1, N), which restart at 0 with every row; ``logit_rows`` (K,), the
-        positions in the sequence whose next token is a target of the same row; ``targets`` (K,), those next tokens. All
-        int64; N is the number of tokens, K that of targets. The first token of a row is never a target.
+        ``input_ids`` (1, N); ``position_ids`` (1, N), which restart at 0 in every row; ``logit_rows`` (K,), the positions
+        whose next token is a target; ``targets`` (K,), these targets. All are int64. N is the number of tokens, K is the
+        number of targets. The first token of a row is never a target.
     """
     if not rows:
         raise ValueError("a batch needs at least one row")
@@ -47,11 +47,11 @@ def flatten_batch(rows: Sequence[TokenisedRow]) -> dict[str, NDArray[np.int64]]:
 
 
 def pad_batch(rows: Sequence[TokenisedRow], pad_id: int) -> dict[str, NDArray[np.int64]]:
-    """Pad rows on the right to the longest.
+    """Pad rows on the right to the length of the longest row.
 
     Returns:
-        ``input_ids`` (B, T), ``attention_mask`` (B, T; 1 for a token of the row) and ``labels`` (B, T; the token itself
-        where it is a target, -100 elsewhere: the model shifts them, as in transformers). All int64.
+        ``input_ids`` (B, T); ``attention_mask`` (B, T), 1 for a token of the row; ``labels`` (B, T), the token if it is a
+        target, else -100. The model shifts labels, as in transformers. All are int64.
     """
     if not rows:
         raise ValueError("a batch needs at least one row")

@@ -1,8 +1,8 @@
-"""The ``chat`` template: the tokenizer's own, cut into contexts and targets.
+"""The ``chat`` template: the tokenizer's own chat template, cut into contexts and targets.
 
-The end-of-sequence token that closes an assistant turn is left out of the text, because tokenising appends it to every
-target. Where a chat template closes its turns with another token, a target is still followed by the end-of-sequence
-token, and the template's own closing text becomes context of the next turn.
+An end-of-sequence token that closes an assistant turn is removed from the text, because tokenising appends this token to
+every target. Some chat templates close a turn with another token. Then the target is still followed by the end-of-sequence
+token, and the template's own closing text belongs to the context of the next turn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def chat_template_text(tokenizer: PreTrainedTokenizerBase | None) -> str:
     """Return the source of the tokenizer's chat template.
 
     Raises:
-        ConfigError: there is no tokenizer, or it has no chat template.
+        ConfigError: no tokenizer is given, or the tokenizer has no chat template.
     """
     if tokenizer is None:
         raise ConfigError("template='chat' is the tokenizer's own chat template: give the tokenizer with it")
@@ -38,7 +38,7 @@ def chat_template_text(tokenizer: PreTrainedTokenizerBase | None) -> str:
 
 
 def chat_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the turns as the chat template writes them, ending where the assistant's next turn begins."""
+    """Return the turns as the chat template writes them, up to the point where the assistant's next turn begins."""
     return _write(messages, tokenizer, prompt=True)
 
 
@@ -48,8 +48,8 @@ def chat_segments(
     """Cut the rendered turns before and after each target.
 
     Raises:
-        ConfigError: the template refuses the turns, or rewrites earlier turns or answers, so that no cut is exact.
-        NothingToTrain: a context turn spells out a special token, which could not be told from the template's own.
+        ConfigError: the template refuses the turns, or it rewrites earlier turns or answers, so an exact cut is impossible.
+        NothingToTrain: the text of a context turn contains a special token, which looks like one of the template.
     """
     specials = _special_strings(tokenizer)
     context = [m.content for i, m in enumerate(messages) if i < targets[-1] and i not in targets]
@@ -75,7 +75,7 @@ def chat_segments(
 
 
 def _answer(rest: str, content: str) -> str:
-    for candidate in (content, content.strip()):  # many templates trim
+    for candidate in (content, content.strip()):  # many templates strip the text
         if rest.startswith(candidate):
             return candidate
     raise ConfigError("template='chat': the chat template changes the text of an assistant turn; use template=tulu")

@@ -1,8 +1,8 @@
 """Fine-tuning data: from ``data=...`` to rendered rows, split and hashed.
 
-Every row is read and checked before anything is returned, so a malformed row stops a run before it trains. Which rows
-are kept, their order and their split depend on the data and on `DataSpec` alone, never on a training seed or a rate:
-runs of one study are compared on the same rows.
+Every row is read and checked before anything is returned, so a malformed row stops a run before it trains. The choice of
+rows, their order and their split depend only on the data and on `DataSpec`. They never depend on a training seed or a
+learning rate, so all runs of a study use the same rows.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Which rows to train on, and how they are written.
+    """The rows to train on, and the template that they are written in.
 
     Attributes:
         data: a named set (`NAMED_SETS`), a local ``.jsonl``, ``.json`` or ``.parquet`` file, a folder with one file per
-            split, or a hub id ``ORG/NAME``. With ``OVERTRAIN_DATA=DIR`` in the environment a named set or a hub id
-            is read from its folder under DIR, where there is one. A named set goes before a file of that name (write
-            ``./alpaca`` for the file), a file before a hub id.
-        data_format: a name of `model_wrappers.training.formats.FORMATS`, or ``auto``: the named set's, else the first
-            whose fields are in the first row.
+            split, or a hub id ``ORG/NAME``. If the environment has ``OVERTRAIN_DATA=DIR``, and DIR has a folder for the
+            named set or the hub id, rows are read from this folder. A named set takes precedence over a file of the same
+            name (write ``./alpaca`` for the file), and a file takes precedence over a hub id.
+        data_format: a name of `model_wrappers.training.formats.FORMATS`, or ``auto``. ``auto`` is the named set's format;
+            for other data, it is the first format whose fields are in the first row.
         data_split: the split of a folder or a hub data set.
         data_config: the hub data set's configuration, if it has several.
-        data_limit: keep this many usable rows, at random, in source order; None for the named set's default (200,000 of
-            ``tulu``, Appendix B.2), else all. A limit above the number of rows keeps all.
-        data_seed: seed of that choice and of the validation split.
-        template: a name of `model_wrappers.training.templates.TEMPLATES`, ``chat``, or ``auto``: the named set's, else
-            the format's. What ``auto`` picks is our assumption: the paper gives no template.
-        validation_fraction: share of the kept rows held out, at least 1 row and at most 1,000; 0 for none.
+        data_limit: number of usable rows to keep. They are drawn at random and keep the order of the source. None for the
+            named set's default (200,000 for ``tulu``, Appendix B.2), or for all rows.
+        data_seed: seed of this draw and of the validation split.
+        template: a name of `model_wrappers.training.templates.TEMPLATES`, ``chat``, or ``auto``: the template of the named
+            set or of the format. The choice of ``auto`` is our assumption, because the paper gives no template.
+        validation_fraction: share of the kept rows that is held out, at least 1 row and at most 1,000; 0 for none.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -90,20 +90,20 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedData:
-    """Rendered rows and where they came from.
+    """Rendered rows and their origin.
 
     Attributes:
-        train: rows to train on, in source order.
-        validation: rows held out, disjoint from ``train``, in source order; may be empty.
-        template: the template's name, resolved.
-        template_text: its constant texts, to be stored with the results.
-        format: the format's name, resolved.
-        source: what was read.
+        train: rows to train on, in the order of the source.
+        validation: held-out rows, in the order of the source; none of them is in ``train``. May be empty.
+        template: name of the template that was used.
+        template_text: constant texts of the template, to be stored with the results.
+        format: name of the format that was used.
+        source: the file, folder or data set that was read.
         hash: sha256 of the rendered rows, see `segments_hash`.
-        rows_read: rows in the source, before anything was dropped.
-        rows_dropped: rows without anything to train on, by reason.
-        rows_unused: usable rows that ``data_limit`` left out.
-        citation: of the named set, else None.
+        rows_read: number of rows in the source.
+        rows_dropped: reason -> number of rows with nothing to train on.
+        rows_unused: number of usable rows that ``data_limit`` left out.
+        citation: citation of the named set, else None.
     """
 
     train: list[Example]
@@ -119,7 +119,7 @@ class LoadedData:
     citation: str | None
 
     def describe(self) -> dict[str, Any]:
-        """Return everything but the rows, and their number, as JSON data for the results."""
+        """Return all fields except the rows, and the numbers of rows, as JSON data for the results."""
         kept = {name: value for name, value in vars(self).items() if name not in {"train", "validation"}}
         return kept | {"train_rows": len(self.train), "validation_rows": len(self.validation)}
 
@@ -128,12 +128,12 @@ def load_examples(spec: DataSpec, tokenizer: PreTrainedTokenizerBase | None = No
     """Read, check, render, sub-sample and split the rows of ``spec``.
 
     Args:
-        spec: which rows, in which format and template.
-        tokenizer: needed by ``template=chat`` alone.
+        spec: the rows, their format and their template.
+        tokenizer: needed only for ``template=chat``.
 
     Raises:
-        ConfigError: an unknown name, or a template that cannot express the rows.
-        DataError: a file is missing or empty, a row is malformed (file, line and what is wrong; at most five of them),
+        ConfigError: a name is unknown, or the template cannot express the rows.
+        DataError: a file is missing or empty, rows are malformed (the message gives file, line and problem of at most five),
             or no row has anything to train on.
     """
     if spec.template != "auto":
@@ -149,7 +149,7 @@ def load_examples(spec: DataSpec, tokenizer: PreTrainedTokenizerBase | None = No
     if not examples:
         raise DataError(_nothing_left(source, reading))
     usable = len(examples)
-    if limit is not None:  # a second pass, so that only the chosen rows are ever held
+    if limit is not None:  # a second pass over the source, so that only the chosen rows are kept in memory
         chosen = set(random.Random(spec.data_seed).sample(range(usable), min(limit, usable)))  # noqa: S311
         examples = [e for i, e in enumerate(reading.run(keep=chosen)) if i in chosen]
     kept = [e for e in examples if e is not None]
@@ -173,8 +173,8 @@ def load_examples(spec: DataSpec, tokenizer: PreTrainedTokenizerBase | None = No
 def segments_hash(train: Sequence[Example], validation: Sequence[Example]) -> str:
     """Return the sha256, in hex, of the canonical JSON of the rendered rows.
 
-    The JSON is ``{"train":[ROW,...],"validation":[ROW,...]}`` without spaces, ASCII only; a ROW is a list of
-    ``[text,target,special]``. It is hashed row by row, so its whole is never in memory.
+    The JSON is ``{"train":[ROW,...],"validation":[ROW,...]}``, without spaces and with ASCII characters only. A ROW is a list
+    of ``[text,target,special]``. The JSON is hashed row by row, so it is never in memory as a whole.
     """
     digest = hashlib.sha256()
     for head, rows in (('{"train":[', train), ('],"validation":[', validation)):
@@ -187,7 +187,7 @@ def segments_hash(train: Sequence[Example], validation: Sequence[Example]) -> st
 
 
 class _Reading:
-    """A pass over all rows that keeps count of what it saw."""
+    """Reads all rows of a source, and counts the rows that were read and dropped."""
 
     def __init__(self, source: Source, form: Format, template: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self.source, self.form, self.template, self.tokenizer = source, form, template, tokenizer
@@ -195,7 +195,7 @@ class _Reading:
         self.dropped: Counter[str] = Counter()
 
     def run(self, *, keep: bool | set[int]) -> Iterator[Example | None]:
-        """Yield each usable row, or None in its place where ``keep`` says that its text is not wanted.
+        """Yield each usable row. In place of a row that ``keep`` does not select, yield None.
 
         Raises:
             DataError: after the last row, if any was malformed.

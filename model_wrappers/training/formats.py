@@ -1,12 +1,14 @@
-"""Data formats: one row of a data set becomes a dialogue, or says what is wrong with it.
+"""Data formats: turn one row of a data set into a dialogue, or report the row's problem.
 
-A `Format` knows its fields, its default template and how to read one row. The registry `FORMATS` is also the order of
-detection: the first format whose fields are all in a row is the row's format.
+A `Format` has the names of its fields, its default template, and a function that reads one row. `FORMATS` also gives the order
+of detection: a row has the first format whose fields are all present.
 
-Three things can be wrong with a row. `MalformedRow`: it is not of its format; the data set is refused. `EmptyField`: it
-is of its format, but a field that must hold text is blank; refused in a user's own file, dropped and counted in a
-published data set, which its user cannot mend (the published Alpaca data has blank outputs). `NothingToTrain`: a row
-that the format allows and that has no target; always dropped and counted.
+A row can have three kinds of problems.
+
+- `MalformedRow`: the row does not have its format. The data set is refused.
+- `EmptyField`: a field that must contain text is blank. In a user's own file, the row is refused. In a published data set,
+  which the user cannot correct, the row is dropped and counted (the published Alpaca data has blank outputs).
+- `NothingToTrain`: the row has its format, but no target. It is always dropped and counted.
 """
 
 from __future__ import annotations
@@ -40,15 +42,15 @@ _HH_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
 class MalformedRow(Exception):  # noqa: N818  (internal: the loader turns it into a DataError with file and line)
-    """A row is not of its format; the message says what is wrong."""
+    """A row does not have its format; the message describes the problem."""
 
 
 class EmptyField(MalformedRow):
-    """A field that must hold text is blank; the message names it."""
+    """A field that must contain text is blank; the message names the field."""
 
 
 class NothingToTrain(Exception):  # noqa: N818
-    """A row of its format without a target; the message is the reason it is counted under."""
+    """A row has its format, but no target. The message is the reason under which the row is counted."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,12 @@ class Message:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A row, read and checked, before any template.
+    """A row that was read and checked, before a template is applied.
 
     Attributes:
-        messages: the turns in order; one at least is the assistant's and holds text.
-        input: what the single user turn refers to (Alpaca's ``input``, Dolly's ``context``); blank where there is none.
-        last_only: True where only the last assistant turn is a target, False where each one is.
+        messages: the turns in order; at least one is an assistant turn with text.
+        input: text that the single user turn refers to (Alpaca's ``input``, Dolly's ``context``); blank if there is none.
+        last_only: True if only the last assistant turn is a target, False if every assistant turn is.
     """
 
     messages: tuple[Message, ...]
@@ -89,9 +91,9 @@ class Format:
     """How rows of one kind are read.
 
     Attributes:
-        name: what users type (``data_format=alpaca``).
-        fields: the fields that every row has; others are ignored.
-        template: the template that ``template=auto`` picks for it.
+        name: the name that users type (``data_format=alpaca``).
+        fields: the fields that every row has; other fields are ignored.
+        template: the template that ``template=auto`` stands for.
         read: turns a row into a `Dialogue`; raises `MalformedRow`, `EmptyField` or `NothingToTrain`.
     """
 
@@ -134,7 +136,7 @@ def detect_format(row: Mapping[str, object], where: str) -> Format:
 
 
 def _text(row: Mapping[str, object], name: str, *, blank: bool = False) -> str:
-    """Return the text of a field; with ``blank`` the field may also be blank, null or absent."""
+    """Return the text of a field. With ``blank=True``, the field may also be blank, null or missing."""
     value = row.get(name)
     if value is None:
         if blank:
@@ -147,7 +149,7 @@ def _text(row: Mapping[str, object], name: str, *, blank: bool = False) -> str:
     if not value.isascii():
         try:
             value.encode()
-        except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no tokenizer takes
+        except UnicodeEncodeError:  # JSON can contain half of a surrogate pair, which no tokenizer accepts
             raise MalformedRow(f"field {name!r} is not valid Unicode (a lone surrogate)") from None
     if not blank and not value.strip():
         raise EmptyField(f"field {name!r} is empty; it must hold text")
@@ -175,7 +177,7 @@ def _read_messages(row: Mapping[str, object]) -> Dialogue:
     turns = [_message(item, number) for number, item in enumerate(given, start=1)]
     if not any(turn.role == "assistant" for turn in turns):
         raise MalformedRow(f"'messages' has {len(turns)} turns and none of the assistant's; one at least is needed")
-    return Dialogue(tuple(turn for turn in turns if turn.content.strip()))  # what is blank here is a system turn
+    return Dialogue(tuple(turn for turn in turns if turn.content.strip()))  # only a system turn can be blank here
 
 
 def _message(item: object, number: int) -> Message:
@@ -193,7 +195,7 @@ def _message(item: object, number: int) -> Message:
 
 
 def _read_hh(row: Mapping[str, object]) -> Dialogue:
-    """Read ``chosen``: neighbours of one role merged, turns after the last assistant turn dropped."""
+    """Read ``chosen``. Consecutive turns of one role are merged, and turns after the last assistant turn are dropped."""
     try:
         opening, *parts = _HH_MARK.split(_text(row, "chosen"))
     except EmptyField:
@@ -228,4 +230,4 @@ FORMATS: dict[str, Format] = {
         Format("text", ("text",), "plain", _read_text),
     )
 }
-"""Every format by name, in the order of detection: the Alpaca data also has ``text``, so ``text`` comes last."""
+"""Every format by name, in the order of detection. ``text`` comes last, because Alpaca's rows also have a field ``text``."""

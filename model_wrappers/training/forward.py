@@ -1,7 +1,8 @@
-"""How a batch goes through a model: which rows share a forward, what may be left out of it, and its loss.
+"""The forward pass of a batch in training: collating rows, shortcuts that save work, and the loss.
 
-A flattened batch is cheaper than a padded one, and for architectures that are known it is cheaper still: attention row by
-row, and a loss that never holds all logits. `flattening_is_exact` tries each way on the model at hand before it is taken.
+A flattened batch is cheaper than a padded one. For known architectures, two shortcuts make it cheaper still: attention row by
+row, and a loss that never needs all logits at once. Before flattening or a shortcut is used, `flattening_is_exact` tests it on
+the model.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ __all__ = ["Shortcuts", "flatten", "flattening_is_exact", "held_out_loss", "know
 
 
 def flatten(rows: Sequence[TokenisedRow]) -> dict[str, torch.Tensor]:
-    """Collate by concatenation: what `flatten_batch` returns, and the borders of rows (rows + 1,) as ``cu_seq_lens_q``."""
+    """Collate by `flatten_batch`, and add the borders of rows, (rows + 1,), as ``cu_seq_lens_q``."""
     batch = {key: torch.from_numpy(value) for key, value in flatten_batch(rows).items()}
     return batch | {ROW_ENDS: torch.tensor([0] + [len(row.input_ids) for row in rows]).cumsum(0)}
 
 
 def pad(pad_id: int) -> Callable[[Sequence[TokenisedRow]], dict[str, torch.Tensor]]:
-    """Return what collates by padding, for architectures that do not isolate flattened rows: see `pad_batch`."""
+    """Return a function that collates by `pad_batch`, for architectures that do not separate flattened rows."""
 
     def collate(rows: Sequence[TokenisedRow]) -> dict[str, torch.Tensor]:
         return {key: torch.from_numpy(value) for key, value in pad_batch(rows, pad_id).items()}
@@ -42,12 +43,12 @@ def pad(pad_id: int) -> Callable[[Sequence[TokenisedRow]], dict[str, torch.Tenso
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What a flattened batch may leave out: attention between rows, logits of a whole batch.
+    """The work that a flattened batch may save: attention between rows, and the logits of the whole batch at once.
 
     Attributes:
-        model: without wrappers.
-        by_rows: its attention goes row by row.
-        layer: its output layer, if the loss multiplies with it chunk by chunk.
+        model: the model, without wrappers.
+        by_rows: whether attention is computed row by row.
+        layer: the output layer, if the loss multiplies with its weight chunk by chunk; else None.
     """
 
     model: Any
@@ -55,8 +56,8 @@ class Shortcuts:
     layer: torch.nn.Linear | None = None
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Let the model take them inside the block."""
+    def in_use(self) -> Iterator[None]:
+        """Let the model use the shortcuts inside the block."""
         with contextlib.ExitStack() as stack:
             if self.by_rows:
                 stack.enter_context(attending_by_rows(self.model))
@@ -65,7 +66,10 @@ class Shortcuts:
             yield
 
     def states(self, model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return logits, or the states they would be computed from, at the rows that predict targets: (targets, ...)."""
+        """Return the logits at the positions that predict targets, (targets, V).
+
+        If ``layer`` is set, return the states before the output layer instead, (targets, d).
+        """
         out = model(
             input_ids=batch["input_ids"],
             position_ids=batch["position_ids"],
@@ -78,7 +82,7 @@ class Shortcuts:
     def loss(
         self, model: Any, batch: Mapping[str, torch.Tensor], scale: float = 1.0, dtype: torch.dtype | None = None
     ) -> torch.Tensor:
-        """Return ``scale`` times the summed loss of the targets, nats, float32; ``dtype`` is autocast's, if any."""
+        """Return ``scale`` times the summed loss of the targets, nats, float32. ``dtype`` is the dtype of autocast, or None."""
         if "logit_rows" not in batch:
             out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
             labels = batch["labels"][:, 1:]
@@ -91,12 +95,12 @@ class Shortcuts:
 
 
 def known_shortcuts(model: Any, rows: Sequence[TokenisedRow], *, sharded: bool) -> Shortcuts:
-    """Return what ``model`` is known to allow; whether it holds for this very model is for `flattening_is_exact` to say.
+    """Return the shortcuts that are known for the architecture. `flattening_is_exact` then tests them on this model.
 
     Args:
-        model: of transformers, also with peft's adapters.
-        rows: all that it will see.
-        sharded: by FSDP, under which the output layer's weight is whole only while that layer runs.
+        model: a model of transformers, also with peft's adapters.
+        rows: all rows that the model will see.
+        sharded: whether FSDP shards the model; then the output layer's weight is complete only while this layer runs.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     longest = max(len(row.input_ids) for row in rows)
@@ -114,9 +118,9 @@ def held_out_loss(
     collate: Callable[[Sequence[TokenisedRow]], dict[str, torch.Tensor]],
     shortcuts: Shortcuts | None = None,
 ) -> tuple[float | None, float]:
-    """Return the mean loss per target token, nats, over ``rows`` and its standard error clustered by row.
+    """Return the mean loss per target token over ``rows``, nats, and its standard error clustered by row.
 
-    The error is that of a ratio estimator (sum of losses over sum of tokens). (None, nan) without rows.
+    The standard error is that of a ratio estimator (sum of losses over sum of tokens). Without rows, returns (None, nan).
     """
     if not rows:
         return None, float("nan")
@@ -138,11 +142,12 @@ def held_out_loss(
 
 
 def flattening_is_exact(model: Any, rows: Sequence[TokenisedRow], shortcuts: Shortcuts | None = None) -> bool:
-    """Tell, by trying, whether ``model`` scores two flattened rows exactly as it scores them one by one.
+    """Test whether ``model`` gives two flattened rows the logits that it gives them one by one.
 
-    transformers isolates the rows of a flattened batch from ``position_ids`` alone, for most architectures and silently
-    not for some. The first rows, cut to 64 tokens, are compared in float32; the tolerance is 2e-4 of the largest logit,
-    far above rounding and far below what a leak between rows does. ``shortcuts`` are taken for the flattened rows.
+    For most architectures, transformers separates the rows of a flattened batch by their ``position_ids``. For some, it
+    silently does not. The first and the last row, cut to 64 tokens, are compared in float32. The tolerance is 2e-4 of the
+    largest logit. This is far above rounding errors, and far below the effect of attention between rows. The flattened rows
+    use ``shortcuts``.
     """
     pair = [TokenisedRow(r.input_ids[:64], r.input_ids[:64] == r.input_ids[:64]) for r in (rows[0], rows[-1])]
     shortcuts = shortcuts or Shortcuts(model)
@@ -151,7 +156,7 @@ def flattening_is_exact(model: Any, rows: Sequence[TokenisedRow], shortcuts: Sho
     try:
         with torch.inference_mode():
             alone = torch.cat([_plain_target_logits(model, row) for row in pair])
-            with shortcuts.taken():
+            with shortcuts.in_use():
                 together = shortcuts.states(model, {k: v.to(model.device) for k, v in flatten(pair).items()})
             if shortcuts.layer is not None:
                 together = shortcuts.layer(together)

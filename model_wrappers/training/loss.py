@@ -1,8 +1,8 @@
-"""Cross-entropy of target tokens in chunks, so that the logits of a whole batch never exist.
+"""Cross-entropy of target tokens in chunks, so that the logits of a whole batch never exist at once.
 
-While `handing_out_states` lasts, a model returns the states that its output layer would have read; `target_loss`
-multiplies them with that layer's weight chunk by chunk. The gradients are computed with the loss, while a chunk's
-probabilities are there: nothing is kept for the backward but the gradients, and nothing is computed twice.
+Inside `handing_out_states`, a model returns the inputs of its output layer instead of logits. `target_loss` multiplies them
+with the layer's weight chunk by chunk. The gradients are computed together with the loss, while a chunk's probabilities exist.
+So only the gradients are kept for the backward, and nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["handing_out_states", "target_loss"]
 _CHUNK_BYTES = {"cpu": 64 << 20}
 _CHUNK_BYTES_ELSEWHERE = 512 << 20
 _CACHED_BYTES = {"cpu": 4 << 20}
-"""What the softmax works on at a time; what is larger would pass through a CPU's memory instead of its cache."""
+"""Bytes that the softmax processes at a time. On a CPU, a larger piece would not fit into the cache."""
 
 
 @contextlib.contextmanager
 def handing_out_states(layer: torch.nn.Linear) -> Iterator[None]:
-    """Let ``layer`` return its input inside the block; its weight stays where it is and keeps its name."""
+    """Let ``layer`` return its input inside the block. Its weight does not change."""
     layer.forward = lambda states: states  # type: ignore[method-assign,assignment]
     try:
         yield
@@ -47,12 +47,12 @@ def target_loss(
 
     Args:
         states: (K, d), float.
-        weight: (V, d), float; its gradient is computed only where it requires one.
+        weight: (V, d), float; its gradient is computed only if it requires one.
         targets: (K,), int64.
         scale: factor of loss and gradients.
-        dtype: of the matrix products, those of the backward too; that of ``weight`` by default. The log-sum-exp and the
-            sums over chunks are in float32 at least.
-        chunk: rows whose logits exist at a time; by default as many as fit into 64 MiB, or 512 MiB on an accelerator.
+        dtype: dtype of the matrix products in forward and backward; by default the dtype of ``weight``. The log-sum-exp and
+            the sums over chunks have at least float32.
+        chunk: number of rows whose logits exist at a time; by default as many as fit into 64 MiB, or 512 MiB on an accelerator.
 
     Returns:
         A scalar, float32 at least.
@@ -81,7 +81,7 @@ class _TargetLoss(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=precise) if for_weight else None
         cast = weight.to(dtype)
         total = torch.zeros((), dtype=precise, device=states.device)
-        # one buffer for all chunks: fresh memory of this size costs a CPU page faults
+        # All chunks share one buffer, because new memory of this size causes page faults on a CPU.
         rows = min(chunk, len(states))
         logits = torch.empty(rows, len(weight), dtype=dtype, device=states.device)
         step = max(1, _CACHED_BYTES.get(states.device.type, _CHUNK_BYTES_ELSEWHERE) // (4 * len(weight)))
@@ -89,11 +89,13 @@ class _TargetLoss(torch.autograd.Function):
         for start in range(0, len(states), chunk):
             part = slice(start, start + chunk)
             piece, wanted = states[part].to(dtype), targets[part, None]
-            gradient = torch.mm(piece, cast.T, out=logits[: len(piece)])  # logits as yet
+            gradient = torch.mm(
+                piece, cast.T, out=logits[: len(piece)]
+            )  # still logits; overwritten by their gradient below
             for block, asked in zip(gradient.split(step), wanted.split(step), strict=True):
                 found = torch.log_softmax(block, -1, dtype=precise, out=logs[: len(block)])
                 total -= found.gather(1, asked).sum()
-                if for_states or for_weight:  # the gradient of the logits: probabilities, less one at the target
+                if for_states or for_weight:  # the gradient of the logits: the probabilities, minus one at the target
                     block.copy_(found.exp_().scatter_add_(1, asked, found.new_full(asked.shape, -1.0)))
             if states_grad is not None:
                 states_grad[part] = (gradient @ cast).mul_(scale)
@@ -107,7 +109,7 @@ class _TargetLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # the outer gradient is 1 in training, where `scale` says it all: spare the copy of a gradient of the weight's size
+        # In training, the outer gradient is 1. Then skip the product, which would copy a gradient as large as the weight.
         whole = bool(outer == 1)
         found = [g if g is None or whole else (g * outer).to(g.dtype) for g in ctx.saved_tensors]
         return *found, None, None, None, None

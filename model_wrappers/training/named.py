@@ -1,4 +1,4 @@
-"""The data sets that have a name of their own in ``data=``. One entry here is the whole of adding one."""
+"""The data sets that ``data=`` accepts by a short name. To add a data set, add one entry here."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class NamedSet:
     """A published data set and how this project reads it.
 
     Attributes:
-        name: what users type (``data=tulu``).
-        hub: its id on the Hugging Face hub.
-        config: its configuration there, or None for the only one.
-        part: the folder there (``data_dir``) that this set is, or None for the whole data set.
+        name: the name that users type (``data=tulu``).
+        hub: id on the Hugging Face hub.
+        config: configuration on the hub; None if there is only one.
+        part: folder of the hub's data set (``data_dir``) that this set consists of; None for the whole data set.
         format: a name of `model_wrappers.training.formats.FORMATS`.
-        template: what ``template=auto`` picks; our assumption, the paper gives none.
-        mirror: its folder under ``OVERTRAIN_DATA``.
-        rows: that it has, roughly; what an estimate of cost reckons with.
-        row_tokens: per row with its template, likewise.
-        limit: rows taken at random where ``data_limit`` is not given, or None for all.
-        citation: where it comes from, and what the paper says of it.
+        template: the template that ``template=auto`` stands for; our assumption, because the paper gives none.
+        mirror: folder under ``OVERTRAIN_DATA``.
+        rows: approximate number of rows, for estimates of cost.
+        row_tokens: approximate number of tokens per row with its template, for estimates of cost.
+        limit: number of rows drawn at random if ``data_limit`` is not given; None for all.
+        citation: the publication, and how the paper uses the data set.
     """
 
     name: str

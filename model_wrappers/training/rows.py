@@ -1,6 +1,6 @@
-"""Where rows come from: a named set, a local file or folder, or the hub, and a local mirror in place of the hub.
+"""The source of training rows: a named set, a local file or folder, the hub, or a local mirror in place of the hub.
 
-Hub data sets run no code of their own: `datasets` has refused loading scripts since version 4.
+Data sets of the hub cannot run code: `datasets` has refused loading scripts since version 4.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that can be read again and again.
+    """Rows that can be read several times.
 
     Attributes:
-        label: what was read, for messages and results: a path, or ``hub:ORG/NAME`` with configuration and split.
-        published: True where the rows are somebody else's (a named set, the hub), so that a blank field in them is
-            dropped and counted instead of refused.
-        named: the entry of `NAMED_SETS` that was asked for, if one was.
-        rows: returns the rows in source order.
+        label: the source in messages and results: a path, or ``hub:ORG/NAME`` with configuration and split.
+        published: True for a published data set (a named set, the hub). A row with a blank field is then dropped and counted;
+            in a user's own file, it is an error.
+        named: the entry of `NAMED_SETS`, if ``data`` is the name of one.
+        rows: returns the rows in the order of the source.
     """
 
     label: str
@@ -43,24 +43,24 @@ class Source:
 
 
 def missing(data: str) -> str | None:
-    """Return the message for a ``data`` that names a file or folder that is not there, else None."""
+    """Return an error message if ``data`` is the path of a file or folder that does not exist, else None."""
     path = Path(data).expanduser()
     written_as_path = path.suffix in SUFFIXES or data.startswith((".", "/", "~")) or data.count("/") > 1
-    if data in NAMED_SETS or not written_as_path or path.exists():
+    if data in NAMED_SETS or not written_as_path or _exists(path):
         return None
     return f"data={data!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}"
 
 
 def open_source(data: str, split: str, config: str | None) -> Source:
-    """Find the data set that ``data`` means; see `model_wrappers.training.data.DataSpec`.
+    """Find the data set that ``data`` names; see `model_wrappers.training.data.DataSpec`.
 
     Raises:
-        ConfigError: no such name, split or kind of file, or a mirror folder that does not exist.
-        DataError: no such file, or the hub does not give the data set.
+        ConfigError: there is no such name or split, or the file has another suffix.
+        DataError: there is no such file or mirror folder, or the hub does not provide the data set.
     """
     named = NAMED_SETS.get(data)
     path = Path(data).expanduser()
-    if named is None and path.exists():
+    if named is None and _exists(path):
         return _local(path, split, published=False, named=None)
     hub = named.hub if named else data
     config = config or (named.config if named else None)
@@ -85,10 +85,10 @@ def open_source(data: str, split: str, config: str | None) -> Source:
 
 
 def _mirror(named: NamedSet | None, hub: str, config: str | None) -> Path | None:
-    """Return the folder of the mirror that holds the data set, or None.
+    """Return the folder of the data set in the mirror, or None.
 
     Raises:
-        DataError: the mirror holds a part of the data set alone, which is another data set.
+        DataError: the mirror has only a part of the data set, which counts as a different data set.
     """
     root = mirror_root()
     if root is None:
@@ -109,6 +109,13 @@ def _mirror(named: NamedSet | None, hub: str, config: str | None) -> Path | None
     return found
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a path
+        return False
+
+
 def _local(path: Path, split: str, *, published: bool, named: NamedSet | None) -> Source:
     files = _split_files(path, split) if path.is_dir() else [path]
     for file in files:
@@ -127,7 +134,7 @@ def _local(path: Path, split: str, *, published: bool, named: NamedSet | None) -
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
-    """Return the files of ``split``, or of the only split there is."""
+    """Return the files of ``split``. If the folder has only one split, return its files whatever its name."""
     splits = files_by_split(folder)
     if split not in splits:
         if len(splits) != 1:

@@ -1,4 +1,4 @@
-"""What a rendered row is: pieces of text in order, each a target of the loss or its context."""
+"""A rendered row: pieces of text in order. Each piece is either a target of the loss or context."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Segment:
     """A piece of a rendered row.
 
     Attributes:
-        text: the piece, verbatim.
-        target: True where the loss is taken; an end-of-sequence token follows each target when it is tokenised.
-        special: True where special tokens spelt out in the text are the template's own (chat templates) and are to be
-            read as such; everywhere else text is data, and ``</s>`` in it is four characters.
+        text: the exact text.
+        target: True if the loss counts this text. Tokenising appends an end-of-sequence token to each target.
+        special: True if special tokens in the text come from a chat template and become special tokens. Otherwise the text is
+            data, and a ``</s>`` in it is just four characters.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Roughly how many tokens a training takes, to say what a study costs before it runs. Nothing here decides a result."""
+"""Estimates the tokens of a training, for the cost of a study before it runs. No result depends on these numbers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BYTES_PER_TOKEN = 4.0
 def training_tokens(
     spec: DataSpec, max_length: int, *, epochs: float, max_steps: int | None, train_batch_size: int
 ) -> float | None:
-    """Return the tokens that pass through the model, or None where nothing tells how long the data are.
+    """Return the tokens that pass through the model, or None if the size of the data is unknown.
 
     Args:
-        spec: what is trained on; a named set or a local file of lines has a known size.
-        max_length: tokens per row at most.
-        epochs: passes over the rows, where ``max_steps`` is None.
-        max_steps: optimiser steps.
+        spec: the training data. The size of a named set or a local ``.jsonl`` file is known.
+        max_length: largest number of tokens per row.
+        epochs: passes over the rows; ignored if ``max_steps`` is given.
+        max_steps: optimiser steps, or None.
         train_batch_size: rows per step.
     """
     size = _rows(spec.data)
@@ -40,7 +40,7 @@ def training_tokens(
 
 
 def _rows(data: str) -> tuple[float, float] | None:
-    """Return rows and tokens per row of a named set or of a local file of lines."""
+    """Return (rows, tokens per row) of a named set or a local ``.jsonl`` file; None for other data."""
     if data in NAMED_SETS:
         return NAMED_SETS[data].rows, NAMED_SETS[data].row_tokens
     path = Path(data)
@@ -52,7 +52,7 @@ def _rows(data: str) -> tuple[float, float] | None:
 
 @functools.lru_cache
 def _lines(path: Path, size: int, changed: int) -> tuple[int, float]:  # noqa: ARG001  (a file that changes is read again)
-    """Return the lines of a file and their mean length in tokens."""
+    """Return the number of lines of a file, and their mean length in tokens."""
     with path.open("rb") as handle:
         count = sum(1 for _ in handle)
     return count, size / max(1, count) / _BYTES_PER_TOKEN

@@ -1,10 +1,10 @@
-r"""Templates: a dialogue becomes pieces of text, each a target or its context.
+r"""Templates: turn a dialogue into pieces of text. Each piece is either a target or context.
 
-The template that ``auto`` picks is our assumption: the paper gives none for any of its data sets.
+The choice of ``template=auto`` is our assumption: the paper gives no template for any of its data sets.
 
-Two rules hold for every template. The text before the first target is exactly what `render_prompt` gives for
-generation. A space that separates a marker from the answer (``Assistant: yes``) belongs to the target, because
-byte-level vocabularies hold the word with its space; so a generated answer may begin with one.
+Two rules hold for every template. First, the text before the first target is exactly the prompt that `render_prompt` returns
+for generation. Second, a space between a marker and the answer (``Assistant: yes``) belongs to the target, because byte-level
+vocabularies contain words with a leading space. So a generated answer may begin with a space.
 
 Source: TULU, https://github.com/allenai/open-instruct (arXiv:2306.04751); Alpaca,
 https://github.com/tatsu-lab/stanford_alpaca; HH, https://github.com/anthropics/hh-rlhf.
@@ -34,15 +34,15 @@ class Template:
     """The constant text around the turns; ``{}`` stands for a turn's content.
 
     Attributes:
-        name: what users type (``template=tulu``).
+        name: the name that users type (``template=tulu``).
         user: the text of a user turn.
-        assistant: what opens an assistant turn: the end of every prompt.
-        lead: what begins every answer, part of the target.
-        after: what follows an answer when another turn comes; context.
-        system: the text of a system turn, or None where there is no place for one.
-        user_with_input: the text of a user turn with a separate input (its second ``{}``), or None: then the input
-            follows the instruction after an empty line.
-        multi_turn: False where only one user turn and one answer can be told apart.
+        assistant: the text that opens an assistant turn; every prompt ends with it.
+        lead: the beginning of every answer; part of the target.
+        after: the text between an answer and the next turn; context.
+        system: the text of a system turn; None if the template has no place for a system turn.
+        user_with_input: the text of a user turn with a separate input (its second ``{}``). If it is None, the input follows
+            the instruction after an empty line.
+        multi_turn: False if the template allows only one user turn and one answer.
     """
 
     name: str
@@ -76,14 +76,14 @@ TEMPLATES: dict[str, Template] = {
         Template("plain", "{}", "", multi_turn=False),
     )
 }
-"""Every template by name, but ``chat``, which is the tokenizer's own."""
+"""Every template by name, except ``chat``, which is the tokenizer's own chat template."""
 
 
 def check_template(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
     """Check that ``name`` is a template that can be used here.
 
     Raises:
-        ConfigError: there is no such template, or it is ``chat`` and the tokenizer is absent or has no chat template.
+        ConfigError: there is no such template; or it is ``chat``, and the tokenizer is missing or has no chat template.
     """
     if name == "chat":
         chat_template_text(tokenizer)
@@ -93,7 +93,7 @@ def check_template(name: str, tokenizer: PreTrainedTokenizerBase | None = None) 
 
 
 def template_text(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> dict[str, str | bool | None]:
-    """Return the template's name and every constant text of it, to be stored with the results.
+    """Return the template's name and all its constant texts, to be stored with the results.
 
     Raises:
         ConfigError: as `check_template`.
@@ -112,8 +112,8 @@ def render(dialogue: Dialogue, template: str, tokenizer: PreTrainedTokenizerBase
     [('Question: 2+2?\nAnswer:', False), (' 4', True)]
 
     Raises:
-        ConfigError: an unknown template, or a dialogue that it cannot express.
-        NothingToTrain: ``chat`` only: a context turn holds the text of a special token.
+        ConfigError: the template is unknown, or it cannot express the dialogue.
+        NothingToTrain: only for ``chat``: the text of a context turn contains a special token.
     """
     check_template(template, tokenizer)
     if template == "chat":
@@ -142,21 +142,21 @@ def render_prompt(
     *,
     input: str = "",  # noqa: A002  (the data sets' own name)
 ) -> str:
-    r"""Return the text to generate from: what training put before the first target of such a dialogue.
+    r"""Return the prompt for generation: the text that training puts before the first target of such a dialogue.
 
     Args:
-        messages: an instruction, or the turns so far, of which the last is not the assistant's. Earlier assistant turns
-            are plain text here: no end-of-sequence token follows them, as in training on ``hh`` and unlike training on
-            ``messages``, where each of them is a target.
+        messages: an instruction, or the turns so far; the last turn is not the assistant's. Earlier assistant turns are plain
+            text, without an end-of-sequence token after them. Training on ``hh`` does the same. Training on ``messages``
+            differs: there, every assistant turn is a target with an end-of-sequence token.
         template: a name of `TEMPLATES`, or ``chat``; not ``auto``.
-        tokenizer: needed by ``chat`` alone.
-        input: what the instruction refers to, as in Alpaca.
+        tokenizer: needed only for ``chat``.
+        input: text that the instruction refers to, as in Alpaca.
 
     >>> render_prompt("Hello.", "tulu")
     '<|user|>\nHello.\n<|assistant|>\n'
 
     Raises:
-        ConfigError: an unknown template, or turns that it cannot express.
+        ConfigError: the template is unknown, or it cannot express the turns.
     """
     check_template(template, tokenizer)
     turns = (Message("user", messages),) if isinstance(messages, str) else tuple(messages)
@@ -194,7 +194,7 @@ def _joined(content: str, context: str) -> str:
 
 
 def _with_input(dialogue: Dialogue) -> tuple[Message, ...]:
-    """Return the messages with the input moved into the user turn, for templates that know turns only."""
+    """Return the messages with the input inside the user turn, for chat templates, which have no separate input."""
     return tuple(
         Message("user", _joined(m.content, dialogue.input)) if m.role == "user" else m for m in dialogue.messages
     )

@@ -1,12 +1,13 @@
-r"""Rendered rows become tokens with a mask of targets.
+r"""Turns rendered rows into tokens, with a mask of the targets.
 
-Each segment is tokenised on its own, so that the tokens of a training prompt are those that generation will feed: a
-tokenizer may merge characters across the border of prompt and answer, a generating model cannot. A tokenizer that puts
-a space marker in front of every text it is given (SentencePiece vocabularies such as Llama's) would put one before
-every segment; segments after the first are therefore tokenised behind a line break whose tokens are taken off again.
+Each segment is tokenised separately, so that a training prompt has the same tokens as a prompt for generation. Tokenised
+together, prompt and answer might merge characters across their border, which cannot happen in generation.
 
-The end-of-sequence token follows each target as a token, never as text. The beginning-of-sequence token comes first if
-the tokenizer adds one itself. Special tokens that are spelt out in a row's text stay text.
+Some tokenizers put a space marker in front of every text (SentencePiece vocabularies such as Llama's). They would put one in
+front of every segment. So segments after the first are tokenised behind a line break, and its tokens are removed again.
+
+The end-of-sequence token is appended to each target as a token, never as text. The beginning-of-sequence token comes first if
+the tokenizer itself adds one. Special tokens in the text of a row stay plain text.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class TokenisedRow:
 
     Attributes:
         input_ids: (T,) int32.
-        target_mask: (T,) bool, True where the token is a training target; never at position 0.
+        target_mask: (T,) bool, True if the token is a training target; False at position 0.
     """
 
     input_ids: NDArray[np.int32]
@@ -54,11 +55,11 @@ class Tokenised:
     """Rows and counts.
 
     Attributes:
-        rows: rows with at least one target, in the order given.
-        dropped: rows left out, by reason.
-        truncated: rows of ``rows`` that lost tokens at their right end.
-        tokens: tokens in ``rows``.
-        target_tokens: targets among them.
+        rows: rows with at least one target, in the given order.
+        dropped: reason -> number of rows that were left out.
+        truncated: number of ``rows`` that lost tokens at their right end.
+        tokens: number of tokens in ``rows``.
+        target_tokens: number of targets among these tokens.
     """
 
     rows: list[TokenisedRow] = field(default_factory=list)
@@ -71,17 +72,17 @@ class Tokenised:
 def tokenise(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int, *, allow_empty: bool = False
 ) -> Tokenised:
-    """Tokenise rendered rows and cut them off on the right at ``max_length`` tokens.
+    """Tokenise rendered rows, and cut them on the right to ``max_length`` tokens.
 
     Args:
-        examples: rows as `model_wrappers.training.data.load_examples` gives them.
-        tokenizer: the checkpoint's own; must have an end-of-sequence token.
+        examples: rows from `model_wrappers.training.data.load_examples`.
+        tokenizer: the checkpoint's tokenizer; it must have an end-of-sequence token.
         max_length: largest number of tokens in a row, special tokens included.
-        allow_empty: return no rows instead of raising; for a validation part.
+        allow_empty: return an empty result instead of raising if no row keeps a target; for validation rows.
 
     Raises:
         ConfigError: ``max_length`` is below 2, or the tokenizer has no end-of-sequence token.
-        DataError: no row keeps a target; says how many were read and why each was dropped.
+        DataError: no row keeps a target. The message gives the number of rows and the reasons.
     """
     if max_length < 2:
         raise ConfigError(f"train_max_length={max_length}: must be at least 2, one token of context and one target")
@@ -111,7 +112,7 @@ def tokenise(
 
 
 class _Encoder:
-    """A tokenizer with its special tokens, and how it treats a segment that is not the first."""
+    """A tokenizer with its special tokens, and its treatment of segments after the first."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if tokenizer.eos_token_id is None:
@@ -127,7 +128,7 @@ class _Encoder:
         self.anchor = self._anchor()
 
     def _anchor(self) -> list[int]:
-        """Return the tokens of the line break that segments stand behind, or none if the place makes no difference."""
+        """Return the tokens of the line break in front of later segments; empty if the position makes no difference."""
         alone, first, later = self._encode(["a", _ANCHOR, _ANCHOR + "a"], special=False)
         return [] if later == first + alone else first
 
@@ -155,7 +156,7 @@ class _Encoder:
         return [alone[i] if i in alone else ids[cut:] for i, ids in enumerate(encoded)]
 
     def rows(self, examples: Sequence[Example]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
-        """Yield ``input_ids`` and ``target_mask`` of each row, whole."""
+        """Yield ``input_ids`` and ``target_mask`` of each row, before any cut."""
         pieces = [(n > 0, s) for example in examples for n, s in enumerate(example.segments)]
         encoded: dict[int, list[int]] = {}
         for later in (False, True):
@@ -175,5 +176,5 @@ class _Encoder:
                 place += 1
             if ids[: len(self.bos)] != self.bos:  # a chat template may have written it
                 ids, mask = self.bos + ids, [False] * len(self.bos) + mask
-            mask[:1] = [False]  # nothing comes before it, so nothing can predict it
+            mask[:1] = [False]  # the first token has no context, so it cannot be predicted
             yield np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=np.bool_)

@@ -1,7 +1,7 @@
-"""The one training loop: transformers' ``Trainer`` over flattened rows, with the loss on target tokens alone.
+"""The training loop: transformers' ``Trainer`` over flattened rows, with a loss on target tokens only.
 
-Full and LoRA fine-tuning hand it a model in float32, tokenised rows and a `Schedule`; it returns the trained model and
-what was measured. One process, ``torchrun`` and FSDP take the same path.
+Full fine-tuning and LoRA pass a model in float32, tokenised rows and a `Schedule` to `train`. It returns the trained model and
+the metrics. A single process, ``torchrun`` and FSDP use the same code.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How to optimise; names and units as in `model_wrappers.modifications.finetune.FineTune`."""
+    """Settings of a training; names and units as in `model_wrappers.modifications.finetune.FineTune`."""
 
     learning_rate: float
     lr_scheduler: str
@@ -66,7 +66,7 @@ class Schedule:
 
 
 class Trained(NamedTuple):
-    """The trained model, flat metrics, and the log: one entry per optimiser step with loss, learning rate and gradient norm."""
+    """The trained model, metrics by name, and a log with loss, learning rate and gradient norm of every optimiser step."""
 
     model: PreTrainedModel
     metrics: dict[str, float]
@@ -76,9 +76,10 @@ class Trained(NamedTuple):
 def split_batch(
     train_batch_size: int, micro_batch_size: int | None, processes: int, *, fitting_rows: int = 8
 ) -> tuple[int, int]:
-    """Return (rows per forward and process, forwards per optimiser step) whose product over processes is the batch.
+    """Return (rows per forward and process, forwards per optimiser step).
 
-    Without a ``micro_batch_size`` it is the largest that divides and has no more than ``fitting_rows`` rows.
+    The product of both with the number of processes is ``train_batch_size``. Without a ``micro_batch_size``, the rows per
+    forward are the largest possible number up to ``fitting_rows``.
 
     >>> split_batch(256, None, 2)
     (8, 16)
@@ -86,7 +87,7 @@ def split_batch(
     (3, 2)
 
     Raises:
-        ConfigError: the global batch cannot be divided so.
+        ConfigError: the global batch cannot be divided in this way.
     """
     if train_batch_size % processes:
         raise ConfigError(
@@ -105,7 +106,7 @@ def split_batch(
 
 
 class _PaddedRows(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """The rows; every index behind the last is a row of one token that teaches nothing."""
+    """The training rows. Every index beyond the last row gives a row of one token without a target."""
 
     def __init__(self, rows: Sequence[TokenisedRow]) -> None:
         self.rows = rows
@@ -119,16 +120,16 @@ class _PaddedRows(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
 
 class _Order(torch.utils.data.Sampler[int]):
-    """The rows of each epoch in the order that seed and epoch draw, the same for any number of processes.
+    """The random order of the rows in each epoch. It depends on seed and epoch, but not on the number of processes.
 
-    Processes take micro-batches in turn. Where those do not come out even, rows that teach nothing are added at the end of the
-    epoch, so that no row counts twice (accelerate would fill up with rows from the epoch's start).
+    Processes take micro-batches in turn. If an epoch does not fill all micro-batches, rows without a target are added at its
+    end, so that no row counts twice. (accelerate would add rows from the start of the epoch.)
 
     Args:
-        rows: to train on.
+        rows: the training rows.
         batch: rows per optimiser step.
-        seed: of the order.
-        multiple: what the number of indices of an epoch must be a multiple of.
+        seed: seed of the order.
+        multiple: the number of indices in an epoch is rounded up to a multiple of this number.
         by_length: sort the rows of each global batch by length, so that padded micro-batches have little padding.
     """
 
@@ -140,7 +141,7 @@ class _Order(torch.utils.data.Sampler[int]):
         return math.ceil(len(self.rows) / self._multiple) * self._multiple
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch  # accelerate tells it, also when a training is resumed
+        self.epoch = epoch  # accelerate calls this, also when a training is resumed
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
@@ -152,7 +153,7 @@ class _Order(torch.utils.data.Sampler[int]):
 
 
 class _Trainer(Trainer):
-    """Token-mean loss over the whole global batch, plus ``l2_to_init * ||theta - theta_0||^2``."""
+    """A ``Trainer`` whose loss is the mean over the tokens of the global batch, plus ``l2_to_init * ||theta - theta_0||^2``."""
 
     loss_is_scaled_for_ga = True
 
@@ -180,7 +181,7 @@ class _Trainer(Trainer):
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         assert not return_outputs
-        # gradients are averaged over processes, tokens were counted over all
+        # Gradients are averaged over processes, but the tokens were counted over all processes.
         scale = self.accelerator.num_processes / num_items_in_batch
         loss = self._shortcuts.loss(model, inputs, scale, torch.bfloat16 if self.args.bf16 else None)
         if self._l2:
@@ -191,7 +192,7 @@ class _Trainer(Trainer):
 
 
 class _StopWhenDiverged(TrainerCallback):
-    """Ends a training at the first loss or gradient that is no finite number, before a state of it is saved."""
+    """Ends a training at the first loss or gradient that is not finite, before its state is saved."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
         if not _is_finite(logs or {}):
@@ -207,20 +208,21 @@ def train(
     pad_id: int,
     work: Path,
 ) -> Trained:
-    """Train ``model`` in place on ``rows`` and return it with what was measured.
+    """Train ``model`` in place on ``rows``; return it with metrics and the log.
 
     Args:
-        model: float32 parameters; those without ``requires_grad`` stay.
+        model: a model with float32 parameters. Parameters without ``requires_grad`` do not change.
         rows: training rows.
-        validation: rows that are only scored, before and after.
-        schedule: optimiser, batch and length of training.
-        pad_id: for the padded path.
-        work: folder for resumable states; a whole state found there is resumed from, with the same outcome.
+        validation: rows that are scored before and after the training.
+        schedule: optimiser, batch and length of the training.
+        pad_id: token id for padding.
+        work: folder for resumable states. If it contains a complete state, the training continues from it, with the same
+            result.
 
     Raises:
-        ConfigError: the global batch does not divide, a warm-up as long as the training, FSDP without an accelerator,
-            ``l2_to_init`` under FSDP.
-        DivergedError: a loss or a gradient was no finite number.
+        ConfigError: the global batch cannot be divided, the warm-up is as long as the training, FSDP has no accelerator, or
+            ``l2_to_init`` is used with FSDP.
+        DivergedError: a loss or a gradient was not finite.
     """
     _, processes = world()
     check_warmup(schedule, len(rows))
@@ -241,7 +243,7 @@ def train(
     )
     collate = flatten if flat else pad(pad_id)
     anchor = {n: p.detach().clone() for n, p in model.named_parameters()} if schedule.l2_to_init else {}
-    with shortcuts.taken():
+    with shortcuts.in_use():
         before = held_out_loss(model, validation, collate, shortcuts)
         trainer = _Trainer(
             model=model,
@@ -266,7 +268,7 @@ def train(
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         trained.eval()
         after = held_out_loss(trained, validation, collate, shortcuts)
-    # Trainer's own mean divides what was summed since a resume by all steps; the log holds every step.
+    # After a resume, Trainer's own mean sums only the new steps but divides by all steps. The log has every step.
     metrics = {"train_steps": float(outcome.global_step)}
     if history:
         metrics["train_loss"] = math.fsum(entry["loss"] for entry in history) / len(history)
@@ -279,17 +281,17 @@ def train(
 
 
 def steps_of(schedule: Schedule, rows: int) -> int:
-    """Return the optimiser steps of a training on ``rows`` rows, as Trainer counts them."""
+    """Return the number of optimiser steps of a training on ``rows`` rows, as Trainer counts them."""
     if schedule.max_steps is not None:
         return schedule.max_steps
     return math.ceil(schedule.epochs * math.ceil(rows / schedule.train_batch_size))
 
 
 def check_warmup(schedule: Schedule, rows: int) -> None:
-    """Refuse a warm-up that is as long as the training, whose learning rate then never reaches its peak.
+    """Refuse a warm-up that is as long as the training, because its learning rate would never reach the peak.
 
     Raises:
-        ConfigError: see above; the message counts both.
+        ConfigError: the warm-up is too long; the message gives both numbers of steps.
     """
     steps = steps_of(schedule, rows)
     if steps and schedule.warmup_steps >= steps:
@@ -318,8 +320,8 @@ def _refuse_diverged(history: Sequence[Mapping[str, float]], learning_rate: floa
 def _fitting_tokens(model: PreTrainedModel, shortcuts: Shortcuts) -> int:
     """Return how many tokens a forward may have.
 
-    On a CPU more than 1,024 bring little speed for their memory (``benchmarks.finetune --micro-batch``); with a mask over all
-    pairs of tokens, small forwards are faster.
+    On a CPU, more than 1,024 tokens need more memory and bring little speed (``benchmarks.finetune --micro-batch``). If
+    attention needs a mask over all pairs of tokens, smaller forwards are faster.
     """
     if model.device.type != "cpu":
         return 8192
@@ -368,14 +370,14 @@ def _arguments(model: PreTrainedModel, s: Schedule, micro: int, accumulate: int,
     )
 
 
-# transformers 5.23 renamed the argument and warns of the old name
+# transformers 5.23 renamed the argument, and warns about the old name
 _RECOMPUTE = next(
     n for n in ("activation_checkpointing", "gradient_checkpointing") if n in TrainingArguments.__dataclass_fields__
 )
 
 
 def _last_whole_state(work: Path) -> str | None:
-    """Return the newest state in ``work`` that was written to its end; a kill may have cut the newest one short."""
+    """Return the newest complete state in ``work``. The newest of all may be incomplete, if a kill interrupted its writing."""
     states = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
     for state in states:
         try:
@@ -389,9 +391,9 @@ def _last_whole_state(work: Path) -> str | None:
 
 
 def distances(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Return ||theta - theta_0||_2, whole (``distance``) and per layer (``distance/layers.3``, ``distance/embed_tokens``).
+    """Return ||theta - theta_0||_2, over all parameters (``distance``) and per layer (``distance/layers.3``).
 
-    Source: Figure 8 of the paper, which plots the whole against the learning rate.
+    Source: Figure 8 of the paper, which plots the distance over all parameters against the learning rate.
     """
     squares: dict[str, float] = {}
     for name, start in before.items():

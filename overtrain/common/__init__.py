@@ -1,1 +1,1 @@
-"""What every room uses: processes, progress and captured output."""
+"""Code that all rooms share: processes, progress, captured output, schemas of files, and typed JSON."""

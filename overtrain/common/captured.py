@@ -1,4 +1,4 @@
-"""What a cell prints goes to a file of its own, so that a sweep's progress stays readable."""
+"""Sends the output of each cell to its own file, so that the progress of a sweep stays readable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = 100_000
 
 
 class _Switch(io.TextIOBase):
-    """Stands in for a standard stream. Loggers that keep it write to whatever is captured when they write."""
+    """Replaces a standard stream, and forwards to the current file. Loggers keep this object, so they follow the switch."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -32,17 +32,17 @@ class _Switch(io.TextIOBase):
         return current if current is not self else getattr(sys, f"__{self._name}__")
 
     def write(self, text: str) -> int:
-        """Write to the file of the cell that runs, else to the stream that is there."""
+        """Write to the file of the running cell, or to the standard stream if no cell runs."""
         return self._stream().write(text)
 
     def flush(self) -> None:
-        """Flush the same."""
+        """Flush the stream that `write` writes to."""
         stream = self._stream()
         if not stream.closed:
             stream.flush()
 
     def writable(self) -> bool:
-        """Return True, as streams for output do."""
+        """Return True, because this is an output stream."""
         return True
 
 
@@ -51,7 +51,7 @@ _OUT, _ERR = _Switch("stdout"), _Switch("stderr")
 
 @contextmanager
 def captured(file: Path) -> Iterator[None]:
-    """Send this process's standard output and error to ``file`` inside the block; progress bars included.
+    """Send this process's standard output and error, progress bars included, to ``file`` inside the block.
 
     Raises:
         StoreError: the file cannot be written.
@@ -70,7 +70,7 @@ def captured(file: Path) -> Iterator[None]:
 
 
 def tail(file: Path) -> bytes:
-    """Return the end of a log, of every line that was overwritten (a progress bar) only what stood there last."""
+    """Return the end of a log. Of a line that was overwritten several times (a progress bar), only the last text is kept."""
     try:
         text = file.read_bytes().decode("utf-8", "replace")
     except OSError:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "report"]
 
-_QUEUES: list[Any] = []  # in a worker: the one queue to its parent
+_QUEUES: list[Any] = []  # in a worker process: one entry, the queue to its parent
 
 
 class Pool:
-    """Processes with one thread each; they die with their parent, however it dies.
+    """A pool of worker processes with one thread each. The workers end when their parent ends, even if it is killed.
 
-    Spawned and not forked, because a forked process inherits torch's thread pools in an unknown state.
+    Workers are spawned and not forked, because a forked process inherits torch's thread pools in an unknown state.
 
     >>> with Pool(workers=1) as pool:
     ...     pool.submit("a", len, "four")
@@ -38,12 +38,12 @@ class Pool:
     def __init__(
         self, workers: int | None = None, environment: Mapping[str, str] | None = None, logs: Path | None = None
     ) -> None:
-        """Prepare the pool; a process starts with the first job that finds none free.
+        """Prepare the pool. A worker starts when a job is submitted and no worker is free.
 
         Args:
-            workers: processes at most; default one per CPU.
-            environment: added to theirs.
-            logs: folder for what they print, one file each; without it they print to the parent's streams.
+            workers: largest number of processes; by default one per CPU.
+            environment: environment variables to add in the workers.
+            logs: folder for the workers' output, one file each. If it is None, they print to the parent's streams.
         """
         context = multiprocessing.get_context("spawn")
         self._reports: multiprocessing.Queue[Any] = context.Queue()
@@ -73,14 +73,14 @@ class Pool:
         self._jobs[self._pool.submit(function, *arguments)] = name
 
     def finished(self, progress: Callable[[Any], None]) -> Iterator[tuple[str, Any]]:
-        """Yield (name, result) of every job as it ends, jobs submitted meanwhile included.
+        """Yield (name, result) of every job when it ends, including jobs that are submitted in the meantime.
 
         Args:
-            progress: called with everything that a job passes to `report`, a few times a second.
+            progress: called, a few times per second, with every message that jobs pass to `report`.
 
         Raises:
-            StoreError: a worker was killed (usually: out of memory).
-            Exception: whatever a job raised.
+            StoreError: a worker was killed (usually because memory ran out).
+            Exception: the exception that a job raised.
         """
         while self._jobs:
             ended = self._wait()
@@ -92,13 +92,13 @@ class Pool:
             progress(message)
 
     def news(self) -> Iterator[Any]:
-        """Yield everything that a job passes to `report`, and every job's result, as they come.
+        """Yield every message that jobs pass to `report`, and the result of every job, in the order of arrival.
 
-        A report that is still on its way when the last job ends is lost; results are not.
+        A message that has not arrived when the last job ends is lost. Results are never lost.
 
         Raises:
-            StoreError: a worker was killed (usually: out of memory).
-            Exception: whatever a job raised.
+            StoreError: a worker was killed (usually because memory ran out).
+            Exception: the exception that a job raised.
         """
         while self._jobs:
             ended = self._wait()
@@ -108,7 +108,7 @@ class Pool:
                 yield _result(future)
 
     def _wait(self) -> set[Future[Any]]:
-        """Return the jobs that have ended; wait a moment if there are none."""
+        """Return the jobs that have ended; wait up to 0.2 s for the first."""
         return wait(self._jobs, timeout=0.2, return_when=FIRST_COMPLETED).done
 
     def _reports_so_far(self) -> Iterator[Any]:
@@ -130,13 +130,15 @@ def _result(future: Future[Any]) -> Any:
 
 
 def report(message: Any) -> None:
-    """Tell the parent, from inside a job, how far the job is (``message`` must pickle); outside of a worker do nothing."""
+    """Send a message about a job's progress to the parent (``message`` must pickle). Outside of a worker, do nothing."""
     if _QUEUES:
         _QUEUES[0].put(message)
 
 
 def _start(reports: Any, environment: dict[str, str], logs: Path | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole process group, but the parent ends the workers
     os.environ.update(environment)
     if logs is not None:
         _redirect(logs)
@@ -149,7 +151,7 @@ def _start(reports: Any, environment: dict[str, str], logs: Path | None) -> None
 
 
 def _redirect(logs: Path) -> None:
-    """Send the streams, also those of child processes, to a file: they would tear the parent's progress bar apart."""
+    """Send the output of this process and its children to a file, because it would break the parent's progress bar."""
     logs.mkdir(parents=True, exist_ok=True)
     with (logs / f"worker-{os.getpid()}.log").open("ab") as log:
         for stream in (1, 2):

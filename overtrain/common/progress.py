@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar with the remaining time on a terminal, a line per cell elsewhere."""
+"""Progress of a sweep: a bar with the remaining time on a terminal, otherwise one line per cell."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["SweepProgress", "duration"]
 
 
 class SweepProgress:
-    """Counts tokens of ladders and finished cells.
+    """Shows the trained tokens of ladders, then the finished cells.
 
     Args:
-        console: where to; a bar if it is a terminal, lines if not.
-        cells: still to evaluate.
-        tokens: still to pre-train on.
+        console: the output; a bar if it is a terminal, otherwise lines.
+        cells: number of cells to evaluate.
+        tokens: number of tokens to pre-train on.
     """
 
     def __init__(self, console: Console, cells: int, tokens: int = 0) -> None:
@@ -53,17 +53,17 @@ class SweepProgress:
         self._console.print(text)
 
     def trained(self, tokens: int) -> None:
-        """Note that a ladder was trained on ``tokens`` more."""
+        """Count ``tokens`` more that a ladder was trained on."""
         self._trained += tokens
         self._bar.update(self._task, completed=self._trained, left=f"tokens of {self._tokens:,}")
 
     def begin_cells(self) -> None:
-        """Start to count cells."""
+        """Start counting cells."""
         self._started = time.monotonic()
         self._bar.update(self._task, description="cells", total=self._cells or 1, completed=self._done, left="")
 
     def ended(self, status: str, label: str) -> None:
-        """Note that a cell has ended."""
+        """Count a cell that has ended."""
         self._done += 1
         self._bar.update(self._task, completed=self._done, left=self._left())
         if status in {"diverged", "failed"} or not self._console.is_terminal:
@@ -77,7 +77,7 @@ class SweepProgress:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people.
+    """Return a time as text.
 
     >>> duration(42), duration(150), duration(7_300), duration(200_000)
     ('42 s', '2 min', '2.0 h', '2.3 days')

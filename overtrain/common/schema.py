@@ -1,7 +1,7 @@
-"""One declaration per key of a YAML file, from which reading, messages, identities and documentation follow.
+"""Declares the keys of a YAML file. Reading, error messages, identities and documentation all use these declarations.
 
-A section of a file is a frozen dataclass whose fields are declared with `key`. The declaration carries the type (the
-annotation), the default, the allowed values, the meaning, and whether the value decides scores. Nothing else lists keys.
+A section of a file is a frozen dataclass whose fields are declared with `key`. The declaration contains the type (the
+annotation), the default, the allowed values, the meaning, and whether the value changes scores. Keys are listed nowhere else.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["FileSection", "Identity", "Key", "key", "keys", "sections"]
 
 Identity = Literal["none", "always", "changed"]
-"""Whether a value decides scores: ``changed`` enters the identity only when it is not the default.
+"""Whether a value is part of the identity of results: ``changed`` values are, if they differ from the default.
 
-A key that is added later is ``changed``: cells that do not use it then keep their identities and their results.
+Keys that are added in later versions are ``changed``. Then cells that do not use such a key keep their identities and results.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What is declared about one key; see `key` for the fields that are not explained here.
+    """The declaration of one key; see `key` for the fields that are not explained here.
 
     Attributes:
-        name: as it is written in a file.
-        field: the attribute of the dataclass.
-        kind: the type as it is written in a file.
-        default: the value when the file does not give the key; `dataclasses.MISSING` if the key is required.
+        name: name of the key in a file.
+        field: attribute of the dataclass.
+        kind: type of the value in a file.
+        default: the value if the file does not give the key; `dataclasses.MISSING` if the key is required.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Key:
 
     @property
     def range(self) -> str | None:
-        """The allowed values in words, or None where the type says everything."""
+        """The allowed values in words; None if every value of the type is allowed."""
         if self.allowed is not None:
             return self.allowed
         if self.least is not None and self.most is not None:
@@ -79,7 +79,7 @@ class Key:
         return " and ".join(words) or None
 
     def refuses(self, value: object) -> bool:
-        """Say whether a value of the right type is outside the allowed range."""
+        """Return whether a value of the right type is outside of the allowed range."""
         if isinstance(value, str):
             return self.pattern is not None and re.fullmatch(self.pattern, value) is None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -116,24 +116,24 @@ def key(
     """Declare a dataclass field as a key of a file.
 
     Args:
-        default: the value when the file does not give the key; without a default the key is required.
+        default: the value if the file does not give the key; without a default, the key is required.
         doc: the meaning with its unit, for the documentation.
-        factory: makes the default where it is a dictionary or another section.
-        name: in the file, where it is not the field's name.
-        kind: the type in the file, where it is not the annotation.
-        allowed: the allowed values in words, where the bounds do not say it.
+        factory: makes the default if it is a dictionary or another section.
+        name: name in the file, if it differs from the field's name.
+        kind: type in the file, if it differs from the annotation.
+        allowed: the allowed values in words, if the bounds below do not express them.
         least: the smallest number allowed.
         above: a number must be greater than this.
         most: the largest number allowed.
         below: a number must be less than this.
         pattern: a regular expression that text must match as a whole.
-        path: the value names something on disk, relative to the file in which it stands; ``folder``: it is a folder.
-        identity: whether the value decides scores.
-        example: a value, for the message about a mapping that is none.
+        path: the value is a path, relative to the file that contains it; ``folder``: the path of a folder.
+        identity: whether the value is part of the identity of results.
+        example: an example value, for the error message if the value is not a mapping.
         shortcuts: single words that stand for a whole section.
         rest: the field collects every key that the section does not declare.
-        bare: a bare value in place of the section is the value of this key.
-        marks: among several forms of a section, this key says that the file means this form.
+        bare: if a file gives a single value in place of the section, it is the value of this key.
+        marks: if a section has several forms, the presence of this key selects this form.
     """
     declared = {
         "doc": doc,
@@ -159,7 +159,7 @@ def key(
 
 
 def keys(cls: type) -> dict[str, Key]:
-    """Return what a section declares, by the name in the file, in order of declaration."""
+    """Return the keys of a section, by their names in the file, in order of declaration."""
     return _keys(cls)
 
 
@@ -182,7 +182,7 @@ class FileSection:
     """Base of the dataclasses that are sections of a file."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the values that decide scores, as JSON data."""
+        """Return the values that are part of the identity of results, as JSON data."""
         values = {k.name: (k, getattr(self, k.field)) for k in keys(type(self)).values()}
         return {
             name: _plain(value)
@@ -195,10 +195,10 @@ class FileSection:
         return {k.name: _plain(getattr(self, k.field)) for k in keys(type(self)).values()}
 
     def check(self) -> None:
-        """Raise for the first value outside its allowed range, for objects that are made in Python.
+        """Check all values against their allowed ranges, for objects that are made in Python.
 
         Raises:
-            ConfigError: it names the value and what is allowed.
+            ConfigError: a value is out of range; the message gives the value and the allowed range.
         """
         for k in keys(type(self)).values():
             value = getattr(self, k.field)
@@ -208,7 +208,7 @@ class FileSection:
 
 
 def sections(kind: Any) -> Iterator[type]:
-    """Yield the section classes that a type names: itself, the members of a union, the items of a list."""
+    """Yield the section classes inside a type: the type itself, members of a union, items of a tuple."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         yield kind
     elif isinstance(kind, types.UnionType) or typing.get_origin(kind) is tuple:

@@ -1,7 +1,7 @@
-"""Frozen dataclasses as JSON data and back, every value checked against its annotation.
+"""Converts frozen dataclasses to JSON data and back, and checks every value against its annotation.
 
-Understood are dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]``, ``Literal``, unions with ``None``, and str, int, float and
-bool. A whole float is accepted for an int, and an int for a float; text is never read as a number.
+Supported types are dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]``, ``Literal``, unions with ``None``, str, int, float and
+bool. A float without a fraction is accepted for an int, and an int for a float. Text is never read as a number.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Value", "from_json", "to_json"]
 
 T = TypeVar("T")
 Value = str | int | float | bool | None
-"""A single value, such as that of a modification's field; a list of them is text, its items joined by ``+``."""
+"""A single value, such as the value of a modification's field. A list becomes text, with its items joined by ``+``."""
 
 
 class _MismatchError(ValueError):
-    """A value that does not fit, and where it lies; the place grows while the error goes up."""
+    """A value does not fit its annotation. While the error is passed up, `inside` adds to the place of the value."""
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(place, problem)
@@ -59,7 +59,7 @@ def from_json(kind: type[T], value: object) -> T:
     """Return JSON data as the dataclass ``kind``.
 
     Raises:
-        ValueError: a key is missing or unknown, or a value has another type; the message names the place.
+        ValueError: a key is missing or unknown, or a value has the wrong type; the message names the place.
     """
     found: T = _reader(typing.cast("typing.Hashable", kind))(value)
     return found
@@ -67,7 +67,7 @@ def from_json(kind: type[T], value: object) -> T:
 
 @functools.cache
 def _reader(annotation: Any) -> Callable[[Any], Any]:
-    """Return what reads JSON data as ``annotation``."""
+    """Return a function that reads JSON data as ``annotation``."""
     if dataclasses.is_dataclass(annotation):
         return _dataclass_reader(typing.cast("type", annotation))
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -112,7 +112,7 @@ def _union_reader(options: tuple[Any, ...]) -> Callable[[Any], Any]:
     exact = frozenset(option for option in options if option in _SCALARS)
 
     def read(value: Any) -> Any:
-        if (value is None and optional) or type(value) in exact:  # 2.0 stays a float where both are allowed
+        if (value is None and optional) or type(value) in exact:  # 2.0 stays a float if int and float are both allowed
             return value
         problem: _MismatchError | None = None
         for reader in readers:

@@ -1,1 +1,1 @@
-"""From a study to its cells: what is run, under which identity, at what cost."""
+"""From a study to its cells: what each cell runs, the identity of its result, and what the study costs."""

@@ -1,4 +1,4 @@
-"""What modifications say of their fields, per column of a cell: category, axes, fields that name data, labels of a grid."""
+"""What modifications declare about their fields, for each column of a cell: category, axis, data sets, labels of a grid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _BASE, _OTHER, _ELSEWHERE = "base", "other", "finetune"
 
 
 class Column(NamedTuple):
-    """A field of one step, and the column that holds its values: a field that an earlier step has too gets a number."""
+    """A field of one step, and the column that holds its values.
+
+    If an earlier step has a field of the same name, the column's name ends in a number (``gamma_2``).
+    """
 
     step: int
     field: str
@@ -40,12 +43,12 @@ class Column(NamedTuple):
 def category_of(steps: Sequence[str], *, elsewhere: bool = False) -> str:
     """Return the category of a list of modifications, given by name.
 
-    Steps of several categories count as the last one that trains, because its weights are what is kept, else as the last
-    step. A name that is not registered here has the category ``other``.
+    The category of a list is that of its last step that trains, because that step's weights are kept. If no step trains, it
+    is the category of the last step. A name that is not registered here has the category ``other``.
 
     Args:
-        steps: names, in order; none for a checkpoint as it is.
-        elsewhere: whether somebody else tuned the checkpoint.
+        steps: names, in order; empty for a checkpoint without modifications.
+        elsewhere: whether the checkpoint was tuned outside of this study.
     """
     if elsewhere:
         return _ELSEWHERE
@@ -60,8 +63,8 @@ def category_of(steps: Sequence[str], *, elsewhere: bool = False) -> str:
 def axes_of_columns(steps: Sequence[str]) -> dict[str, Axis]:
     """Return column -> axis, for every declared axis of the steps; columns are named as in `Cell.columns`.
 
-    Without registered steps (a checkpoint that was tuned elsewhere, a package that is not installed), every axis of every
-    registered modification is looked up by its field's name.
+    The steps may be unknown: the checkpoint was tuned elsewhere, or a package is not installed. Then the result contains
+    every axis of every registered modification, by the name of its field.
     """
     classes = _registered(steps)
     if classes is None:
@@ -86,7 +89,7 @@ def data_of_columns(steps: Sequence[str], fields: Mapping[str, object]) -> tuple
 
 
 def selected_value(axes: Mapping[str, Axis], fields: Mapping[str, object]) -> float | None:
-    """Return the value of the first axis that a study selects per checkpoint, such as the learning rate; None without one."""
+    """Return the value of the first axis that a study selects per checkpoint, such as the learning rate; None if none is."""
     for column, axis in axes.items():
         value = fields.get(column)
         if axis.selected and isinstance(value, int | float) and not isinstance(value, bool):
@@ -95,7 +98,7 @@ def selected_value(axes: Mapping[str, Axis], fields: Mapping[str, object]) -> fl
 
 
 def columns_of(steps: Sequence[type[Modification]]) -> list[Column]:
-    """Return the columns of a list of modifications, the seed's excluded: a cell has one seed for all of them."""
+    """Return the columns of a list of modifications. The seed has no column: all modifications of a cell share one seed."""
     found: list[Column] = []
     for place, cls in enumerate(steps):
         taken = {column.name for column in found}
@@ -106,9 +109,9 @@ def columns_of(steps: Sequence[type[Modification]]) -> list[Column]:
 
 
 def grid_labels(grid: Sequence[Sequence[Modification]]) -> list[str]:
-    """Return for every point of a variant's grid the fields that vary and their values; no two are equal.
+    """Return a label for every point of a variant's grid: the fields that vary, and their values. All labels differ.
 
-    Fields that the classes declare as axes come first, in their order: ``learning_rate=1e-05 epochs=2.0``.
+    Fields that the classes declare as axes come first, in the order of declaration: ``learning_rate=1e-05 epochs=2.0``.
     """
     classes = [type(step) for step in grid[0]]
     order = {(place, axis.field): rank for place, cls in enumerate(classes) for rank, axis in enumerate(cls.axes)}
@@ -122,14 +125,14 @@ def grid_labels(grid: Sequence[Sequence[Modification]]) -> list[str]:
 
 
 def _written(values: Sequence[object]) -> list[str]:
-    """Return values as text; of paths the last part, where the last parts tell them apart."""
+    """Return values as text. Paths are shortened to their last part, if all last parts differ."""
     whole = ["+".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values]
     short = [text.rstrip("/").rpartition("/")[2] for text in whole]
     return short if len(set(short)) == len(set(whole)) else whole
 
 
 def _registered(steps: Sequence[str]) -> list[type[Modification]] | None:
-    """Return the classes of the steps; None where there are no steps, or one is not registered here."""
+    """Return the classes of the steps; None if there are no steps, or if one of them is not registered here."""
     classes = [registry()[name] for name in steps if name in registry()]
     return classes if classes and len(classes) == len(steps) else None
 
@@ -137,7 +140,7 @@ def _registered(steps: Sequence[str]) -> list[type[Modification]] | None:
 def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dict[str, tuple[Axis, tuple[V, ...]]]:
     """Return column -> axis and its values in order, for the cells of one variant.
 
-    An axis is what the steps' classes declare, and every other column that has several values.
+    Axes are the columns that the steps' classes declare, and every other column that has several values.
 
     Args:
         cells: names of the steps, and the columns of every cell.
@@ -152,9 +155,7 @@ def axes_of_cells(cells: Iterable[tuple[Sequence[str], Mapping[str, V]]]) -> dic
     for column, distinct in values.items():
         if len(distinct) > 1 or (column in known and None not in distinct):
             axis = known.get(column, Axis(column, column.replace("_", " ")))
-            number = column.removeprefix(axis.field).removeprefix(
-                "_"
-            )  # of the step, for the second step and later ones
+            number = column.removeprefix(axis.field).removeprefix("_")  # empty for the first step with this field
             label = f"{axis.label} {number}" if number else axis.label
             found[column] = replace(axis, field=column, label=label), tuple(distinct)
     return found

@@ -29,15 +29,15 @@ class Cell:
 
     Attributes:
         point: the checkpoint.
-        variant: name of the list of modifications; ``base`` for the checkpoint as it is.
-        modifications: in order, seeds set; those that are the identity left out.
-        seed: of the modifications; None for the base.
-        tasks: what is measured.
-        evaluation: how.
-        base: of a checkpoint that was tuned elsewhere, what it was made from.
+        variant: name of the list of modifications; ``base`` for the unmodified checkpoint.
+        modifications: in order, with their seeds. Modifications that change nothing are left out.
+        seed: the seed of the modifications; None for the base.
+        tasks: names of the tasks that are measured.
+        evaluation: settings of the evaluation.
+        base: the checkpoint before tuning, if this checkpoint was tuned elsewhere.
         fields: further columns of a checkpoint that was tuned elsewhere.
-        setting: what the variant's grid varies, as `overtrain.plan.axes.grid_labels` writes it.
-        curve: whether it is a point of the study's curves; a reference with a seed of its own is none.
+        setting: label of the point in the variant's grid, as `overtrain.plan.axes.grid_labels` writes it.
+        curve: whether the cell is a point of the study's curves. An AlpacaEval reference with its own seed is not.
     """
 
     point: Point
@@ -53,7 +53,7 @@ class Cell:
 
     @functools.cached_property
     def spec(self) -> dict[str, Any]:
-        """What is asked for, as JSON data: no labels, and nothing that only says where or how fast."""
+        """What the study asks for, as JSON data: without labels, and without settings that only decide where or how fast."""
         return {
             "checkpoint": self.point.spec(),
             "modifications": [{"modification": m.name} | m.asked_for() for m in self.modifications],
@@ -63,17 +63,17 @@ class Cell:
 
     @functools.cached_property
     def key(self) -> str:
-        """The sha256 of `spec`: names what is asked for, whatever files the names lead to (`cell_id` covers those)."""
+        """The sha256 of `spec`. It covers names and settings; ``cell_id`` also covers the contents of files."""
         return digest(self.spec)
 
     @property
     def checkpoint(self) -> str:
-        """Label of the checkpoint; of one that was tuned elsewhere, of its base."""
+        """Label of the checkpoint. For a checkpoint that was tuned elsewhere, this is the label of its base."""
         return (self.base or self.point).label
 
     @property
     def label(self) -> str:
-        """For people and for ``--only``: checkpoint, variant, what the variant's grid varies, seed."""
+        """The label that people read and that ``--only`` matches: checkpoint, variant, point in the grid, seed."""
         words = [self.checkpoint, self.variant]
         if self.base is not None:
             words.append(self.point.label)
@@ -90,9 +90,10 @@ class Cell:
         return "+".join(m.name for m in self.modifications) or BASE
 
     def columns(self) -> dict[str, Value]:
-        """Return every field of every step; one that a later step has too gets the suffix ``_2`` (``_3``, ...).
+        """Return every field of every step. If several steps have a field of one name, later ones end in ``_2``, ``_3``, ...
 
-        The seed is the cell's; a step that fixes another has a column ``seed_2`` by its place in the list.
+        The cell's seed is not among them. A step with a different, fixed seed has a column such as ``seed_2``; the number
+        is the step's position in the list.
         """
         found: dict[str, Value] = dict(self.fields)
         for column in columns_of([type(step) for step in self.modifications]):
@@ -103,10 +104,10 @@ class Cell:
 
 
 def select_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """Return the cells that any of ``only`` names: a variant, a checkpoint, or a pattern (``*``, ``?``) for the label.
+    """Return the cells that match any entry of ``only``: a variant, a checkpoint, or a pattern (``*``, ``?``) for the label.
 
     Raises:
-        ConfigError: a pattern names none.
+        ConfigError: an entry matches no cell.
     """
     if not only:
         return list(cells)
@@ -128,5 +129,5 @@ def select_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
 
 
 def seeded(modification: Modification, seed: int) -> Modification:
-    """Return the modification with the cell's seed; one that the file gives (other than the default 0) stays."""
+    """Return the modification with the cell's seed. If the study's file gives a seed (other than 0), that seed stays."""
     return modification if modification.seed != 0 else dataclasses.replace(modification, seed=seed)

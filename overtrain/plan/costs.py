@@ -1,7 +1,7 @@
-"""Rough sizes of models and benchmarks, to say what a study will cost before it runs.
+"""Rough sizes of models and benchmarks, from which the cost of a study is estimated before it runs.
 
-Nothing here decides a result. Numbers marked (measured) were counted on samples of the rows, the others are published or
-our assumption; an estimate built on them is good to a factor of two.
+No result depends on these numbers. Numbers marked (measured) were counted on samples of the rows. The others are published
+or our assumption. Expect an estimate to be right within a factor of two.
 """
 
 from __future__ import annotations
@@ -50,7 +50,15 @@ _LADDER_TEXT_TOKENS = 128 * 600 / 1.9
 
 @dataclass(frozen=True)
 class Machine:
-    """What an estimate of time assumes: operations and generated tokens per second in practice, and seconds per cell."""
+    """The speed that an estimate of time assumes.
+
+    Attributes:
+        name: for people.
+        flops: floating-point operations per second in practice.
+        seconds_per_cell: fixed time of a cell, e.g. for loading and saving.
+        assumption: the assumed speed, in words.
+        generated_per_second: generated tokens per second.
+    """
 
     name: str
     flops: float
@@ -76,12 +84,16 @@ _CORE = Machine(
 
 
 def machine_for(sizes: list[float]) -> Machine:
-    """Return the machine to reckon with: a CPU core for models below ten million parameters."""
+    """Return the machine that the estimate assumes: a CPU core for models below ten million parameters, else a GPU."""
     return _CORE if sizes and max(sizes) < 1e7 else _GPU
 
 
 def parameters(point: Point) -> float | None:
-    """Return the number of parameters: a ladder's exactly, a folder's by its files, a repository's by table or name."""
+    """Return the number of parameters, or None if it is unknown.
+
+    For a ladder, the number is exact. For a folder, it follows from the size of the files. For a repository of the hub, it
+    comes from a table or from the name (``1B``).
+    """
     if point.ladder is not None:
         r = point.ladder.recipe
         return 2.0 * r.vocabulary * r.width + r.layers * (4 * r.width**2 + 3 * r.width * r.mlp)
@@ -96,7 +108,7 @@ def parameters(point: Point) -> float | None:
 
 
 def evaluation_tokens(cell: Cell) -> tuple[float, list[str]]:
-    """Return the tokens that scoring a cell takes, and the tasks that nothing is known about."""
+    """Return the tokens that scoring a cell takes, and the tasks whose size is unknown."""
     total, unknown = 0.0, []
     for task in cell.tasks:
         if task == "overtrain_text":
@@ -116,7 +128,7 @@ def evaluation_tokens(cell: Cell) -> tuple[float, list[str]]:
 
 
 def generated_tokens(cell: Cell) -> float:
-    """Return the tokens that a cell generates; they take the time of their steps, not of their operations."""
+    """Return the tokens that a cell generates. Their time is estimated from tokens per second, not from operations."""
     documents, tokens = _ANSWERS
     return float(min(documents, cell.evaluation.limit or documents) * tokens) if TASK in cell.tasks else 0.0
 

@@ -1,4 +1,4 @@
-"""Which dtype ``dtype=auto`` will be, before anything is loaded."""
+"""The dtype that ``dtype=auto`` stands for, found without loading the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import struct
 from typing import TYPE_CHECKING
 
-from model_wrappers.errors import ConfigError
+from model_wrappers.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,22 +19,21 @@ _NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float6
 
 
 def evaluated_dtype(checkpoint: Checkpoint, wanted: str) -> str:
-    """Return the dtype that a checkpoint is evaluated in: ``wanted``, or for ``auto`` the one it says it has.
+    """Return the dtype that a checkpoint is evaluated in: ``wanted``, or for ``auto`` the checkpoint's own dtype.
 
-    That is what ``config.json`` names, else, as transformers does, that of the first floating weight of the first file.
+    The checkpoint's own dtype is the one that ``config.json`` names. If it names none, it is the dtype of the first
+    floating-point weight in the first file, as in transformers.
 
     Raises:
-        ConfigError: it says nowhere.
+        ConfigError: the checkpoint names no dtype.
         CheckpointError: a file cannot be read.
     """
     if wanted != "auto":
         return wanted
-    config = checkpoint.side_file("config.json")
-    if config is not None:
-        content = json.loads(config.read_text("utf-8"))
-        named = content.get("dtype") or content.get("torch_dtype")
-        if named:
-            return str(named).removeprefix("torch.")
+    content = checkpoint.config()
+    named = content.get("dtype") or content.get("torch_dtype")
+    if named:
+        return str(named).removeprefix("torch.")
     first = min(checkpoint.weight_paths())
     found = _first_dtype(first) if first.suffix == ".safetensors" else None
     if found is None:
@@ -44,8 +43,11 @@ def evaluated_dtype(checkpoint: Checkpoint, wanted: str) -> str:
 
 def _first_dtype(path: Path) -> str | None:
     """Return the dtype of the first floating tensor of a safetensors file, from its header alone."""
-    with path.open("rb") as handle:
-        (size,) = struct.unpack("<Q", handle.read(8))
-        header = json.loads(handle.read(min(size, 100_000_000)))
-    tensors = [about["dtype"] for name, about in header.items() if name != "__metadata__"]
+    try:
+        with path.open("rb") as handle:
+            (size,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(min(size, 100_000_000)))
+        tensors = [about["dtype"] for name, about in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); download or copy the weights again") from error
     return next((_NAMES[t] for t in tensors if t in _NAMES), None)

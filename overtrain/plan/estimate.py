@@ -1,4 +1,4 @@
-"""``overtrain validate``: what a study is, what it will cost, and what it could see, before anything is spent."""
+"""``overtrain validate``: the cells of a study, their cost, and the smallest effect that the study can detect."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _LARGE_RESULT_BYTES = 4e6  # the ten benchmarks: 35,000 documents with four metr
 
 @dataclass(frozen=True)
 class Detectable:
-    """What a variant's design could see with 80% power, in standard deviations between seeds (or runs).
+    """The smallest effects that a variant's design detects with 80% power, in standard deviations between seeds (or runs).
 
     Attributes:
-        variant: its name.
-        budgets: of one family.
-        runs: pre-training runs.
-        seeds: of the modification.
-        turn: the rise of the last budget above a plateau; None where nothing is repeated.
-        comparison: the difference of the two budgets of the primary comparison; likewise.
+        variant: name of the variant.
+        budgets: number of token budgets, of the family that has most.
+        runs: number of pre-training runs.
+        seeds: number of seeds of the modification.
+        turn: detectable rise of the last budget above a plateau; None if nothing is repeated.
+        comparison: detectable difference between the two budgets of the primary comparison; None if nothing is repeated.
     """
 
     variant: str
@@ -51,19 +51,20 @@ class ValidationReport:
     """A study in numbers; see `sentences`.
 
     Attributes:
-        study: what was read.
+        study: the study that was read.
         cells: number of cells per variant.
-        trained: cells that train.
-        pretraining_tokens: of ladders, all runs.
-        training_tokens: of fine-tuning, all cells.
-        evaluation_tokens: scored, all cells.
-        generated_tokens: of answers, all cells.
-        flops: 6 x parameters x tokens for training, 2 x for scoring.
-        disk_bytes: downloads, results, and the tuned weights that are there at a time.
-        hours: of one ``machine``.
-        machine: what ``hours`` are of, with the assumption.
-        unknown: what the estimate leaves out, in words.
-        detectable: what could be seen, per variant.
+        trained: number of cells that train.
+        pretraining_tokens: tokens that the runs of all ladders train on.
+        training_tokens: tokens of fine-tuning, over all cells.
+        evaluation_tokens: tokens that are scored, over all cells.
+        generated_tokens: tokens of answers, over all cells.
+        flops: 6 x parameters x tokens for training, 2 x parameters x tokens for scoring.
+        disk_bytes: downloads, results, and the largest amount of tuned weights that exist at one time.
+        hours: time on one ``machine``.
+        machine: name of the machine that ``hours`` assumes.
+        assumption: the machine's assumed speed, in words.
+        unknown: costs that the estimate leaves out, in words.
+        detectable: smallest detectable effects, one entry per variant.
     """
 
     study: Study
@@ -83,14 +84,14 @@ class ValidationReport:
 
     @property
     def cost(self) -> str:
-        """Time of one machine and disk, for people."""
+        """Hours of one machine and bytes of disk, as text."""
         disk = (
             f"{self.disk_bytes / 1e9:,.0f} GB" if self.disk_bytes >= 2e9 else f"{max(1, self.disk_bytes / 1e6):,.0f} MB"
         )
         return f"{_hours(self.hours)} of one {self.machine}, {disk} of disk"
 
     def sentences(self) -> list[str]:
-        """Return the report for people."""
+        """Return the report as lines of text."""
         s = self.study
         budgets = sorted({p.tokens for p in s.points})
         runs = _count(len({(p.family, p.run) for p in s.points}), "pre-training run")
@@ -117,10 +118,11 @@ class ValidationReport:
 
 
 def validate(file: str | Path | Study) -> ValidationReport:
-    """Read a study and estimate it; loads no model, and downloads nothing.
+    """Read a study and estimate its cost. No model is loaded, and nothing is downloaded.
 
     Raises:
-        ConfigError: everything that is wrong in the file, each with its line, or files that modifications need are missing.
+        ConfigError: the file has errors (all of them are named, each with its line), or a modification needs a file that is
+            missing.
     """
     study = file if isinstance(file, Study) else load_study(file)
     cells = expand(study)
@@ -174,7 +176,7 @@ def _costs(cell: Cell) -> list[Cost]:
 
 
 def _disk(report: ValidationReport, cells: Sequence[Cell], sizes: list[float]) -> float:
-    """Return downloads in 4 bytes a parameter, results, and trained weights as long as they are kept."""
+    """Return the bytes of downloads (4 per parameter), of results, and of the trained weights that are kept."""
     study = report.study
     per_parameter = max((cost.kept_bytes_per_parameter for cell in cells for cost in _costs(cell)), default=0.0)
     largest = per_parameter * max(sizes, default=0.0)
@@ -198,7 +200,7 @@ def _detectable(study: Study) -> list[Detectable]:
         seeds = len(variant.seeds)
         turn = comparison = None
         if budgets >= 2:
-            # With several runs the run is what is repeated; what varies between runs is then the unit.
+            # With several runs, the run is the repeated unit, so effects are in deviations between runs.
             spread: dict[str, Any] = {"run_sd": 1.0, "seed_sd": 0.0} if runs > 1 else {"seed_sd": 1.0}
             row = minimum_detectable_effect(budgets, seeds, runs=runs, **spread).iloc[0]
             turn, comparison = (None if pd.isna(value) else float(value) for value in (row["turn"], row["comparison"]))

@@ -20,14 +20,16 @@ __all__ = ["expand"]
 
 
 def expand(study: Study) -> list[Cell]:
-    """Return the cells of ``study``, checkpoint by checkpoint, its base cell first.
+    """Return the cells of ``study``, ordered by checkpoint. The base cell of a checkpoint comes first.
 
-    A modification at its neutral values is the identity: its cell is the base cell. Cells with the same key are one, the
-    first one's labels stay. A reference of AlpacaEval with a seed of its own comes last. Cells that are not tuned answer no
-    instructions, unless ``metadata`` names a template: there would be none to write the prompt with.
+    - A modification at its neutral values changes nothing, so its cell is the base cell.
+    - Cells with equal keys become one cell, with the labels of the first.
+    - An AlpacaEval reference with its own seed comes last.
+    - Cells without tuning do not answer AlpacaEval's instructions, because they have no template for the prompt. If the
+      evaluation's ``metadata`` names a template, they answer too.
 
     Raises:
-        ConfigError: without the instructions such cells have nothing left to measure.
+        ConfigError: AlpacaEval is the only task, so cells without tuning would measure nothing.
     """
     cells: dict[str, Cell] = {}
     for cell in _all(study):
@@ -72,7 +74,7 @@ def _all(study: Study) -> Iterator[Cell]:
 
 
 def _untuned_tasks(study: Study) -> tuple[str, ...]:
-    """Return what a cell measures that is not tuned."""
+    """Return the tasks of cells without tuning."""
     if study.evaluation.metadata.get("template"):
         return study.tasks
     left = tuple(task for task in study.tasks if task != TASK)

@@ -22,15 +22,15 @@ class Job:
     """A cell with everything that one process needs to run it; it pickles.
 
     Attributes:
-        cell: what is asked for.
-        point: the checkpoint, with ``repo`` filled in for a ladder's run.
-        text_file: of ``overtrain_text``, a path.
-        cell_id: names the result.
-        weights_id: of the evaluated weights.
-        tuned_id: of the weights that training leaves in the cache, None where nothing is trained.
+        cell: checkpoint, modifications, tasks and settings.
+        point: the checkpoint. For a run of a ladder, ``repo`` is the folder of the run.
+        text_file: path of the text that ``overtrain_text`` scores.
+        cell_id: identity of the result.
+        weights_id: identity of the evaluated weights.
+        tuned_id: identity of the trained weights in the cache; None if nothing is trained.
         requests: task -> sha256 of its requests.
-        tasks_stamp: changes with what the requests are built from, see `overtrain.plan.stamps`.
-        dtype: of the evaluated weights.
+        tasks_stamp: file stamp of the tasks, see `overtrain.plan.stamps.tasks_stamp`.
+        dtype: dtype of the evaluated weights.
         tokenizer: hash of the tokenizer.
         reuse_base: keep the base weights in memory for a later cell of the same checkpoint.
         root: the study's folder.
@@ -51,17 +51,17 @@ class Job:
 
     @property
     def repo(self) -> str:
-        """What to load: a repository or a folder."""
+        """The repository or the folder to load."""
         return self.point.repo
 
     @property
     def settings(self) -> str:
-        """What tasks are built with, as JSON: two jobs with the same can share their requests."""
+        """The settings that tasks are built with, as JSON. Jobs with equal tasks and settings share their requests."""
         return settings_of(self.cell, self.text_file)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What ``cell_id`` is the digest of."""
+        """The JSON data whose digest is ``cell_id``."""
         return CellIdentity(
             weights=self.weights_id, tasks=self.requests, dtype=self.dtype, tokenizer=self.tokenizer
         ).describe()
@@ -69,14 +69,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in the cells' order, and why other cells have none: cell key -> message."""
+    """The jobs of a study.
+
+    Attributes:
+        jobs: in the order of the cells.
+        problems: key of a cell without a job -> message that says why it has none.
+    """
 
     jobs: list[Job]
     problems: dict[str, str]
 
 
 def settings_of(cell: Cell, text: str | None) -> str:
-    """Return what decides a cell's requests beyond its tasks, as JSON."""
+    """Return the settings that decide a cell's requests, as JSON. The names of the tasks are not included."""
     evaluation = cell.evaluation
     settings: dict[str, Any] = {
         "limit": evaluation.limit,

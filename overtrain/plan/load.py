@@ -1,4 +1,4 @@
-"""A study's file, checked as far as it can be without its weights: what the file says, and what its cells would be."""
+"""Reads a study's file and checks it without any weights: the file itself, and the cells that it describes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def load_study(file: str | Path) -> Study:
     """Read the study of ``file``: a path, or a preset's name such as ``micro/demo``.
 
     Raises:
-        ConfigError: no such file, or everything that is wrong in it, each with its line. What is wrong with the cells is
-            known only once the file itself is right.
+        ConfigError: there is no such file, or it has errors; all of them are named, each with its line. The cells are
+            checked only when the file itself has no errors.
     """
     read = read_study(file)
     read.refuse(_problems(read.study))

@@ -1,4 +1,4 @@
-"""Where a study's checkpoint lies, and what is worked out about it once."""
+"""A checkpoint of a study, and the facts about it that are computed once: file stamp, tokenizer, hashes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["LocatedPoint", "checkpoint_of"]
 
 
 def checkpoint_of(point: Point) -> Checkpoint:
-    """Return the checkpoint that a point names; nothing is downloaded."""
+    """Return the checkpoint of a point of the study; nothing is downloaded."""
     repo: str | Path = Path(point.repo) if point.local else point.repo
     return Checkpoint(repo=repo, revision=point.revision, subfolder=point.subfolder, tokens=point.tokens)
 
 
 class LocatedPoint:
-    """A checkpoint, and what is worked out about it once."""
+    """A checkpoint, and the facts about it that are computed once."""
 
     def __init__(self, point: Point) -> None:
         self.point = point
@@ -32,7 +32,7 @@ class LocatedPoint:
 
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint; nothing is downloaded by asking for it."""
+        """The checkpoint; this property downloads nothing."""
         return checkpoint_of(self.point)
 
     @functools.cached_property
@@ -42,7 +42,7 @@ class LocatedPoint:
 
     @property
     def stamp(self) -> str:
-        """A digest that changes with the checkpoint's files; a failure is remembered, the hub is asked once."""
+        """The file stamp of the checkpoint. A failure is remembered, so that the hub is asked only once."""
         if self._problem is None:
             try:
                 return self._verified
@@ -55,7 +55,10 @@ class LocatedPoint:
         """The checkpoint's own tokenizer."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+        from model_wrappers.checkpoints.load_errors import loading
+
+        with loading("tokenizer", self.checkpoint):
+            return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
 
     @functools.cached_property
     def tokenizer_sha256(self) -> str:
@@ -64,7 +67,7 @@ class LocatedPoint:
 
     @functools.cached_property
     def vocabulary(self) -> str:
-        """A digest of the tokenizer's files: checkpoints with the same one read training data alike."""
+        """A digest of the tokenizer's files. Checkpoints with equal digests turn training data into equal tokens."""
         names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
         files = [self.checkpoint.side_file(name) for name in names]
         return digest([None if file is None else file.read_bytes().hex() for file in files])

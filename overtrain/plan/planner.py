@@ -1,8 +1,9 @@
-"""The identity of every cell before it runs.
+"""Computes the identity of every cell before it runs.
 
-Identities need the weights' hashes, the training rows and every request of every task. They are kept in ``.work/plan.json``
-of the study's folder together with cheap stamps (sizes and times of files), so a study that is finished is recognised
-without reading any of that again. The file is a cache: delete it and it is made anew.
+An identity depends on the hashes of the weights, on the training rows, and on every request of every task. These are slow to
+read. So the planner keeps identities in ``.work/plan.json`` of the study's folder, together with file stamps (names, sizes
+and modification times). When the stamps are unchanged, a finished study is recognised without reading the files again.
+``plan.json`` is a cache: if you delete it, the planner writes it again.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ class PlannedWeights:
     """Identities of a cell's weights.
 
     Attributes:
-        stamp: changes with the files that the identities depend on.
-        weights_id: of the evaluated weights.
-        tuned_id: of the weights that training leaves in the cache, None where nothing is trained.
-        dtype: of the evaluated weights.
+        stamp: file stamp of everything that the identities depend on.
+        weights_id: identity of the evaluated weights.
+        tuned_id: identity of the trained weights in the cache; None if nothing is trained.
+        dtype: dtype of the evaluated weights.
         tokenizer: hash of the tokenizer.
     """
 
@@ -55,19 +56,24 @@ class PlannedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class _Recalled:
-    """The contents of ``plan.json``: requests by the stamp of their tasks, weights by the cell's key."""
+    """The contents of ``plan.json``.
+
+    Attributes:
+        requests: stamp of the tasks -> task -> sha256 of its requests.
+        weights: key of a cell -> identities of its weights.
+    """
 
     requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     weights: Mapping[str, PlannedWeights] = field(default_factory=dict)
 
 
 class Planner:
-    """Computes the identities of a study's cells, or recalls them.
+    """Computes the identities of a study's cells, or reads them from ``plan.json``.
 
     Args:
         root: the study's folder.
-        located: digest of a point's spec -> the point with its folder; a ladder's run that is not there is absent.
-        text_file: what ``text_file: ladder`` stands for.
+        located: digest of a point's spec -> the point with its folder. Untrained runs of a ladder are absent.
+        text_file: path that ``text_file: ladder`` stands for.
     """
 
     def __init__(self, root: Path, located: Mapping[str, Point], text_file: str | None) -> None:
@@ -82,15 +88,15 @@ class Planner:
         self._data: dict[tuple[Any, ...], str] = {}
 
     def plan(self, cells: Sequence[Cell], *, compute: bool = True) -> Plan:
-        """Return a job per cell, one where several cells turn out to be the same weights and requests.
+        """Return one job per cell. Cells with equal weights and equal requests share one job.
 
         Args:
-            cells: of one study.
-            compute: work out what is not known; without it such cells are among the problems.
+            cells: cells of one study.
+            compute: compute identities that are not in ``plan.json``. If False, such cells are listed as problems.
 
         Raises:
-            CheckpointError: two checkpoints are the same weights.
-            OvertrainError: tasks or their rows are wrong; that concerns every cell.
+            CheckpointError: two checkpoints have the same weights.
+            OvertrainError: a task or its rows have an error, which affects every cell.
         """
         jobs: dict[str, Job] = {}
         problems: dict[str, str] = {}
@@ -154,16 +160,16 @@ class Planner:
         return known
 
     def _tasks_stamp(self, cell: Cell) -> str:
-        """Return the stamp of a cell's tasks: the same for every cell of a study that has the same tasks."""
+        """Return the file stamp of a cell's tasks. It is computed once for all cells with these tasks."""
         if cell.tasks not in self._tasks_stamps:
             self._tasks_stamps[cell.tasks] = tasks_stamp(cell, self._text_of(cell))
         return self._tasks_stamps[cell.tasks]
 
     def _weights(self, cell: Cell, place: LocatedPoint, *, compute: bool) -> PlannedWeights | None:
-        """Return weights_id, tuned_id and dtype of a cell.
+        """Return the identities of a cell's weights; None if they are unknown and not to be computed.
 
         Raises:
-            OvertrainError: the checkpoint cannot be had, or its training data cannot be read.
+            OvertrainError: the checkpoint cannot be found, or its training data cannot be read.
         """
         names = tuple(getattr(m, name) for m in cell.modifications for name in m.files())
         if names not in self._data:
@@ -189,7 +195,7 @@ class Planner:
         return found
 
     def _identity(self, modification: Modification, place: LocatedPoint) -> dict[str, Any]:
-        """Return a modification's part of ``weights_id``; files that several cells read are read and hashed once."""
+        """Return a modification's part of ``weights_id``. A file that several cells use is read and hashed once."""
         wanted = {name: getattr(modification, name) for name in modification.content_fields()}
         key = digest([modification.name, wanted, place.vocabulary]) if wanted else ""
         if key not in self._contents:
@@ -198,7 +204,7 @@ class Planner:
 
 
 def _trained(cell: Cell) -> int:
-    """Return how many leading steps end in weights that are kept in the cache."""
+    """Return the number of steps up to the last one that trains; the weights after these steps are kept in the cache."""
     return max((i + 1 for i, m in enumerate(cell.modifications) if m.materialise), default=0)
 
 
@@ -215,7 +221,7 @@ def _refuse_duplicates(places: Sequence[LocatedPoint]) -> None:
     first: dict[str, Point] = {}
     for place in places:
         try:
-            place.stamp  # noqa: B018  (that it can be had at all)
+            place.stamp  # noqa: B018  (raises if the checkpoint cannot be found)
         except OvertrainError:
             continue
         other = first.setdefault(place.checkpoint.fingerprint(), place.point)
@@ -227,7 +233,7 @@ def _refuse_duplicates(places: Sequence[LocatedPoint]) -> None:
 
 
 def _recall(path: Path) -> _Recalled:
-    """Return what an earlier plan wrote; nothing where the file is missing or of another version."""
+    """Return the contents of ``plan.json``; empty if the file is missing or was written by another version."""
     try:
         return from_json(_Recalled, json.loads(path.read_bytes()))
     except (OSError, ValueError):

@@ -1,11 +1,12 @@
-"""The reference of AlpacaEval's win rates: which tuned checkpoint the answers of a study are compared with.
+"""The reference of AlpacaEval's win rates: the tuned checkpoint whose answers all other answers are compared with.
 
-Per family and variant one cell: the same architecture, tuned on the same data. By default the middle of the rate grid (the
-lower middle of an even one) at the last checkpoint, first run, first seed. A study names another under ``reference``, the
-command line one cell of one variant. A reference with a seed that the study does not have is a cell of its own that
-generates answers and is on no curve: nothing then has to be left out.
+Every family and variant has one reference cell, with the same architecture and the same fine-tuning data. By default, the
+reference is the cell with the middle learning rate of the grid (the lower middle, if the number is even) at the last
+checkpoint, first run, first seed. A study can name another reference under ``reference``, and the command line can name one
+cell of one variant. If the reference has a seed that the study does not have, it is an additional cell: it generates
+answers, but it is not a point of any curve. Then no point of a curve has to be left out.
 
-The choice looks at labels alone (`Candidate`): cells of a plan and records of a swept study are chosen from alike.
+The choice depends on labels alone (`Candidate`), so it works for the cells of a plan and for the records of a finished study.
 
 Source: Springer et al. (2025), Appendix B.3: the reference has one fixed seed and learning rate.
 """
@@ -34,7 +35,7 @@ __all__ = ["Candidate", "applies", "choose", "generates", "grouped", "reference_
 
 
 class Candidate(Protocol):
-    """What choosing a reference asks of a cell; `overtrain.results.record.CellRecord` says what each label means."""
+    """The labels that the choice of a reference depends on; `overtrain.results.record.CellRecord` explains them."""
 
     @property
     def checkpoint(self) -> str: ...  # noqa: D102
@@ -63,7 +64,7 @@ C = TypeVar("C", bound=Candidate)
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelledCell:
-    """A cell of a plan with its labels."""
+    """A cell of a plan, with the labels of a `Candidate`."""
 
     cell: Cell
     checkpoint: str
@@ -79,13 +80,13 @@ class _LabelledCell:
 
 
 def generates(cell: Cell) -> bool:
-    """Say whether a cell's answers are judged: it is tuned, and `TASK` is among its tasks."""
+    """Return whether a cell's answers are judged: the cell is tuned, and `TASK` is among its tasks."""
     tuned = cell.base is not None or any(m.materialise for m in cell.modifications)
     return tuned and TASK in cell.tasks
 
 
 def grouped(candidates: Iterable[C]) -> list[list[C]]:
-    """Return candidates of one family, variant and fine-tuning data together, in their order."""
+    """Return the candidates in groups of equal family, variant and fine-tuning data; the order is kept."""
     found: dict[tuple[str, str, tuple[str, ...]], list[C]] = {}
     for each in candidates:
         found.setdefault((each.family, each.variant, each.data), []).append(each)
@@ -93,7 +94,7 @@ def grouped(candidates: Iterable[C]) -> list[list[C]]:
 
 
 def applies(members: Sequence[Candidate], wanted: ReferenceChoice | None) -> bool:
-    """Say whether the study's ``reference`` is in this group: its variant, its checkpoint and its learning rate are."""
+    """Return whether the study's ``reference`` is in this group, by its variant, checkpoint and fields."""
     if wanted is None or wanted == ReferenceChoice() or wanted.variant not in {None, members[0].variant}:
         return False
     at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
@@ -101,7 +102,7 @@ def applies(members: Sequence[Candidate], wanted: ReferenceChoice | None) -> boo
 
 
 def choose(members: Sequence[C], wanted: ReferenceChoice | None) -> C:
-    """Return the candidate of a group that ``wanted`` names; what it leaves open is the default's."""
+    """Return the candidate of a group that ``wanted`` names. Where ``wanted`` leaves a choice open, the default applies."""
     wanted = wanted or ReferenceChoice()
     left = [e for e in members if not e.reference_only or e.seed == wanted.seed]
     if wanted.checkpoint is None:
@@ -117,11 +118,13 @@ def choose(members: Sequence[C], wanted: ReferenceChoice | None) -> C:
 
 
 def reference_cell(study: Study, cells: Iterable[Cell]) -> list[Cell]:
-    """Return the cells that ``reference: {seed: ...}`` adds: one per group whose variant lacks that seed, with `TASK` alone.
+    """Return the cells that ``reference: {seed: ...}`` adds: one for each group whose variant lacks that seed.
+
+    `TASK` is the only task of these cells.
 
     Args:
-        study: with its ``reference``.
-        cells: all others of the study.
+        study: the study, with its ``reference``.
+        cells: all other cells of the study.
     """
     wanted = study.reference
     if wanted is None or wanted.seed is None:
@@ -140,11 +143,11 @@ def reference_cell(study: Study, cells: Iterable[Cell]) -> list[Cell]:
 
 
 def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
-    """Return what is wrong with a study's ``reference``: nothing answers, or it names what is not there.
+    """Return the problems of a study's ``reference``: no cell generates answers, or it names a cell that does not exist.
 
     Args:
-        study: with its ``reference``.
-        cells: of the study.
+        study: the study, with its ``reference``.
+        cells: the cells of the study.
     """
     wanted = study.reference or ReferenceChoice()
     answering = [cell for cell in cells if generates(cell) and cell.curve]
@@ -169,7 +172,7 @@ def reference_problems(study: Study, cells: Iterable[Cell]) -> list[str]:
 
 
 def _missing(study: Study, members: Sequence[_LabelledCell], wanted: ReferenceChoice) -> str | None:
-    """Say why a group has no such reference; None where it has."""
+    """Return why a group does not have this reference; None if it has."""
     at = [e for e in members if wanted.checkpoint is None or _is_checkpoint(e, wanted.checkpoint)]
     for name, value in wanted.fields.items():
         there = list(dict.fromkeys(e.fields[name] for e in at if e.fields.get(name) is not None))
@@ -215,7 +218,7 @@ def _short(value: Value) -> str:
 
 
 def _order(value: Value) -> tuple[bool, float, str]:
-    """Return what sorts numbers by size, before any text."""
+    """Return a sort key: numbers by size come first, then texts."""
     return (False, float(value), "") if isinstance(value, int | float) else (True, 0.0, str(value))
 
 
@@ -224,7 +227,7 @@ def _is_checkpoint(candidate: Candidate, place: str | int) -> bool:
 
 
 def _unseeded(study: Study, cell: Cell) -> tuple[Modification, ...] | None:
-    """Return the steps of a cell as the file gives them; None for a checkpoint that was tuned elsewhere."""
+    """Return the steps of a cell with the seeds of the study's file; None for a checkpoint that was tuned elsewhere."""
     for variant in study.variants:
         if variant.name != cell.variant or cell.base is not None:
             continue

@@ -1,4 +1,8 @@
-"""Cheap signs that files have not changed: name, size and time of change instead of contents."""
+"""File stamps: digests of names, sizes and modification times, which change when files change.
+
+A stamp is cheap, because no contents are read. As long as a stamp is the same, the planner reuses the identities that it
+computed before.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,9 @@ _VARIABLES = ("OVERTRAIN_DATA", "OVERTRAIN_FEWSHOT_SPLIT")
 
 
 def checkpoint_stamp(checkpoint: Checkpoint) -> str:
-    """Return a digest of the weights' fingerprint and of the files beside them (the commit, for a repository).
+    """Return the stamp of a checkpoint: its fingerprint, and the files beside its weights.
+
+    For a repository of the hub, the commit takes the place of the files.
 
     Raises:
         CheckpointError: as `Checkpoint.fingerprint`.
@@ -36,9 +42,9 @@ def checkpoint_stamp(checkpoint: Checkpoint) -> str:
 
 
 def tasks_stamp(cell: Cell, text_file: str | None) -> str:
-    """Return a digest of what decides a cell's requests: tasks, settings, task files, local rows, versions.
+    """Return the stamp of everything that decides a cell's requests: tasks, settings, task files, local rows, versions.
 
-    Rows on the hub have no stamp here: they are read again when a cell is evaluated, and compared.
+    Rows on the hub are not part of the stamp. The evaluation reads them again and compares their hashes.
     """
     import overtrain_tasks
 
@@ -51,7 +57,7 @@ def tasks_stamp(cell: Cell, text_file: str | None) -> str:
 
 
 def data_stamp(cell: Cell) -> str:
-    """Return a digest of the local files that the cell's modifications read."""
+    """Return the stamp of the local files that the cell's modifications read."""
     root = os.environ.get("OVERTRAIN_DATA")
     found = []
     named = [getattr(m, name) for m in cell.modifications for name in m.files()]

@@ -1,6 +1,7 @@
-"""The tasks of a study's cells with their requests already built: what planning hashes and evaluation asks.
+"""The tasks of a study's cells, with their requests already built.
 
-A process builds the requests of a set of tasks once, whether it plans cells, evaluates them or does both.
+The planner hashes the requests, and the evaluation sends them to the model. A process builds the requests of a set of tasks
+once, even if it does both.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["SEEDS", "BuiltTasks", "built_tasks"]
 
 SEEDS = (0, 1234, 1234, 1234)
-"""Of Python, numpy, torch and the few-shot sampler: lm-eval's defaults."""
+"""Seeds of Python, numpy, torch and the few-shot sampler; these are lm-eval's defaults."""
 
 
 @functools.lru_cache(maxsize=4)
 def built_tasks(tasks: tuple[str, ...], settings: str, tasks_stamp: str) -> BuiltTasks:  # noqa: ARG001
-    """Return the process's `BuiltTasks`; requests are built again only when one of the arguments has changed.
+    """Return the `BuiltTasks` of this process. Requests are built again only if one of the arguments has changed.
 
     Args:
         tasks: names of tasks or groups.
         settings: `Job.settings`.
-        tasks_stamp: `Job.tasks_stamp`, which changes with the rows that requests are built from.
+        tasks_stamp: `Job.tasks_stamp`; it changes when the files behind the requests change.
 
     Raises:
         ConfigError: there is no such task.
@@ -66,7 +67,7 @@ class BuiltTasks:
 
     @functools.cached_property
     def requests(self) -> dict[str, str]:
-        """Task -> sha256 of everything that a model will be asked, as the model itself will compute it."""
+        """Task -> sha256 of its requests; the model computes the same digests when it is evaluated."""
         digest = RequestDigest()
         generated = GenerateOptions(generate_backend=self.settings.get("generate_backend", "hf")).request_kind
         for task in self.loaded["tasks"].values():
@@ -77,8 +78,8 @@ class BuiltTasks:
 
 
 def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
-    """Return lm-eval's tasks and groups by name; its own tasks are indexed (5 s) only if one of them is asked for."""
-    import lm_eval.models  # noqa: F401  (fills lm-eval's own registry, which ours must not pre-empt)
+    """Return tasks and groups by name. lm-eval's own tasks are indexed (5 s) only if one of them is asked for."""
+    import lm_eval.models  # noqa: F401  (lm-eval fills its registry only while it is empty, so before we register)
     from lm_eval.tasks import TaskManager
 
     import overtrain_tasks
@@ -103,7 +104,7 @@ def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
 
 
 def _few_shot(task: Any, number: int | None) -> None:
-    """Set the number of few-shot examples as ``simple_evaluate`` does: a task that fixes 0 keeps it."""
+    """Set the number of few-shot examples as ``simple_evaluate`` does: a task with a fixed 0 keeps 0."""
     own = task.get_config("num_fewshot")
     if own is None or (number is not None and own != 0):
         task.set_config(key="num_fewshot", value=number or 0)
@@ -111,7 +112,7 @@ def _few_shot(task: Any, number: int | None) -> None:
 
 
 def _build_once(task: Any, limit: int | None) -> None:
-    """Build the task's requests now; what lm-eval calls before every evaluation then only clears the answers."""
+    """Build the task's requests now. lm-eval's call before every evaluation then only clears the earlier responses."""
     from model_wrappers.processes import join, world
 
     join()

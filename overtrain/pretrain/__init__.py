@@ -1,4 +1,4 @@
-"""Ladders: the same small model pre-trained to several budgets, from text that every installation has."""
+"""Ladders: one small model, pre-trained to several token budgets on text that every installation has."""
 
 from overtrain.pretrain.ladder import pretrain, train_run
 from overtrain.pretrain.prepared import PreparedText, prepare

@@ -1,4 +1,4 @@
-"""Fine-tuning data of the demo: sums of two numbers, written out by a template."""
+"""The demo's fine-tuning data: sums of two numbers. ``configs/micro/arithmetic.jsonl`` was written by `write_rows`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["rows", "write_rows"]
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Return ``count`` sums of two integers drawn uniformly from 0 to 99, as prompt and completion.
+    """Return ``count`` sums of two integers, drawn uniformly from 0 to 99, as prompt and completion.
 
     >>> rows(2)
     [{'prompt': '49 + 97 =', 'completion': ' 146'}, {'prompt': '53 + 5 =', 'completion': ' 58'}]

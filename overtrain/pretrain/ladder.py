@@ -1,4 +1,4 @@
-"""Pre-training: one independent cosine run per budget, each ending in an ordinary Hugging Face folder."""
+"""Pre-training: one independent run with a cosine schedule per budget. Each run writes an ordinary Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REPORT_EVERY = 25
 
 
 def checkpoint_folder(recipe: Recipe, budget: int, out: Path) -> Path:
-    """Return where the run of ``budget`` is kept under ``out``."""
+    """Return the folder of the run of ``budget`` under ``out``."""
     return out / f"tokens-{recipe.tokens(budget)}"
 
 
@@ -41,19 +41,19 @@ def pretrain(
 ) -> list[Path]:
     """Train every budget of ``recipe`` that is not finished under ``out``; return all folders, smallest budget first.
 
-    The runs go to worker processes, the longest first. A run is deterministic, so one that was killed and started again
-    ends in the same bytes.
+    Worker processes train the runs, the longest run first. A run is deterministic: if it is killed and started again, it
+    produces the same bytes.
 
     Args:
         recipe: shape, budgets and optimiser.
-        text: what `prepare` made for it.
-        out: holds one folder per budget.
-        workers: processes; default one per CPU.
-        progress: called with numbers of tokens as they are trained on.
+        text: the text that `prepare` returned for this recipe.
+        out: folder for one folder per budget.
+        workers: number of processes; by default one per CPU.
+        progress: called with the number of newly trained tokens.
 
     Raises:
         DataError: a run would repeat the text more than four times.
-        StoreError: ``out`` holds a checkpoint of another recipe or of other text.
+        StoreError: ``out`` contains a checkpoint of another recipe or of other text.
     """
     with Pool(workers) as pool:
         for budget in sorted(recipe.budgets, reverse=True):
@@ -65,10 +65,10 @@ def pretrain(
 
 
 def finished(recipe: Recipe, budget: int, text: PreparedText, out: Path) -> bool:
-    """Say whether the run of ``budget`` is there.
+    """Return whether the run of ``budget`` is finished.
 
     Raises:
-        StoreError: a checkpoint is there but of another recipe or of other text.
+        StoreError: there is a checkpoint, but of another recipe or of other text.
     """
     folder = checkpoint_folder(recipe, budget, out)
     if not (folder / "overtrain.json").exists():
@@ -82,11 +82,11 @@ def finished(recipe: Recipe, budget: int, text: PreparedText, out: Path) -> bool
 
 
 def train_run(recipe: Recipe, budget: int, text: PreparedText, out: Path) -> Path:
-    """Train one budget from its initialisation to a learning rate of 0 and write the checkpoint; return its folder.
+    """Train one budget from the initialisation to a learning rate of 0, and write the checkpoint; return its folder.
 
-    Beside the weights, the configuration and the tokenizer the folder holds ``init_std.json`` (what every parameter's
-    initial deviation was) and ``overtrain.json`` (tokens, recipe, text, loss). The number of torch's threads is part of
-    makes the bytes; `Pool` gives one.
+    The folder contains the weights, the configuration, the tokenizer, ``init_std.json`` (the initial standard deviation of
+    every parameter) and ``overtrain.json`` (tokens, recipe, text, loss). The bytes depend on the number of torch's threads;
+    `Pool` uses one thread.
 
     Raises:
         DataError: the run would repeat the text more than four times.
@@ -122,7 +122,7 @@ def train_run(recipe: Recipe, budget: int, text: PreparedText, out: Path) -> Pat
 
 
 def _train(model: PreTrainedModel, recipe: Recipe, budget: int, tokens: np.ndarray[Any, Any]) -> float:
-    """Train in place; return the mean loss of the last tenth of the steps, nats per token."""
+    """Train in place; return the mean loss of the last tenth of the steps, in nats per token."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -159,10 +159,11 @@ def _train(model: PreTrainedModel, recipe: Recipe, budget: int, tokens: np.ndarr
 
 
 def _order(recipe: Recipe, steps: int, available: int) -> torch.Tensor:
-    """Return the window that each sequence of the run reads, shape (steps * batch,), int64.
+    """Return the window of text for each sequence of the run, shape (steps * batch,), int64.
 
-    Window k holds tokens k * context to (k + 1) * context, the last being target only. Every pass is a permutation that
-    depends on the seed and the number of the pass alone, so all budgets begin with the same sequences.
+    Window k contains tokens k * context to (k + 1) * context; the last token is only a target. Every pass over the text is a
+    permutation of the windows that depends only on the seed and the number of the pass. So all budgets begin with the same
+    sequences.
     """
     import numpy as np
     import torch

@@ -1,4 +1,4 @@
-"""The model of a ladder, and the deviations that it is initialised with."""
+"""The model of a ladder, and the standard deviations of its initialisation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")
 
 
 def build(recipe: Recipe, end_of_text: int) -> PreTrainedModel:
-    """Return an OLMo model of the recipe's shape in float32; its weights are transformers' until `initialise`."""
+    """Return an OLMo model with the recipe's shape, in float32. `initialise` replaces transformers' initial weights."""
     from transformers import OlmoConfig, OlmoForCausalLM
 
     config = OlmoConfig(
@@ -31,16 +31,17 @@ def build(recipe: Recipe, end_of_text: int) -> PreTrainedModel:
         tie_word_embeddings=False,
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
-        pad_token_id=None,  # a padding index would freeze that row of the embedding, and it is the end of text
+        pad_token_id=None,  # a padding index would freeze its row of the embedding, here the row of the end of text
     )
     return OlmoForCausalLM(config)
 
 
 def initial_std(model: PreTrainedModel, recipe: Recipe) -> dict[str, float]:
-    """Return the standard deviation that each parameter of ``model`` is initialised with.
+    """Return the initial standard deviation of each parameter of ``model``.
 
-    Input embedding: ``recipe.embedding_std``. Other matrices: 1/sqrt(fan_in), and those that write into the residual
-    stream (attention output, MLP down) another 1/sqrt(2 layers). Norm gains and biases start at a constant: 0.
+    The input embedding has ``recipe.embedding_std``. Other matrices have 1/sqrt(fan_in). Matrices that write into the residual
+    stream (attention output, MLP down) have an additional factor 1/sqrt(2 layers). Norm gains and biases start constant, so
+    their deviation is 0.
     """
     embedding = model.get_input_embeddings().weight
     deviations: dict[str, float] = {}
@@ -58,7 +59,7 @@ def initial_std(model: PreTrainedModel, recipe: Recipe) -> dict[str, float]:
 def initialise(model: PreTrainedModel, deviations: Mapping[str, float], seed: int) -> None:
     """Draw every parameter with a deviation above 0 from N(0, deviation^2), in place, in the order of the model.
 
-    The global generators are left alone.
+    The global random generators are not used.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""A folder with all that a ladder is trained and evaluated on: tokens, tokenizer and held-out excerpts."""
+"""The folder with the text of a ladder: training tokens, tokenizer and held-out excerpts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["EPOCHS", "MAXIMUM_EPOCHS", "PreparedText", "excerpts", "prepare"]
 
 MAXIMUM_EPOCHS = 4
-"""More passes over the text than this are refused: they cost held-out loss, and a curve would show that instead."""
+"""Largest number of passes over the text. More passes raise the held-out loss, and the curves would show this effect."""
 
 EPOCHS = 3
-"""Passes that the largest budget may make when the sources are chosen."""
+"""Sources of text are added until the largest budget needs at most this many passes."""
 
-_BYTES_PER_TOKEN = 2.2  # above what 512 entries reach (1.9), so that one reading of the sources is enough
+_BYTES_PER_TOKEN = 2.2  # more than a vocabulary of 512 reaches (1.9), so that the collected text is always enough
 _SAMPLE_CHARACTERS = 2_000_000
 _EXCERPTS = 128
 _EXCERPT_CHARACTERS = 600
@@ -40,8 +40,8 @@ class PreparedText:
     """A folder that `prepare` wrote.
 
     Attributes:
-        root: holds ``tokens.npy`` (uint16, documents separated by the end of text), ``tokenizer/``,
-            ``held_out.jsonl`` (rows of ``text`` and ``path``) and ``text.json``.
+        root: folder with ``tokens.npy`` (uint16, an end-of-text token after each document), ``tokenizer/``,
+            ``held_out.jsonl`` (rows with ``text`` and ``path``) and ``text.json``.
     """
 
     root: Path
@@ -53,7 +53,7 @@ class PreparedText:
 
     @property
     def held_out(self) -> Path:
-        """The excerpts to evaluate on, one per held-out file."""
+        """The file with the held-out excerpts, one excerpt per held-out source file."""
         return self.root / "held_out.jsonl"
 
     @property
@@ -62,7 +62,7 @@ class PreparedText:
         return self.root / "tokenizer"
 
     def tokens(self) -> np.ndarray[Any, np.dtype[np.uint16]]:
-        """Return the training text as token ids, shape (tokens,), uint16, mapped and not read."""
+        """Return the training text as token ids, shape (tokens,), uint16, memory-mapped."""
         import numpy as np
 
         return np.load(self.root / "tokens.npy", mmap_mode="r", allow_pickle=False)
@@ -75,13 +75,13 @@ class PreparedText:
 
 
 def prepare(recipe: Recipe, out: Path) -> PreparedText:
-    """Collect the text for ``recipe``, train its tokenizer and encode; a folder that is there already is used as it is.
+    """Collect the text for ``recipe``, train its tokenizer and encode the text. An existing folder is used unchanged.
 
-    Sources are read until the largest budget makes at most `EPOCHS` passes.
+    Sources are read until the largest budget needs at most `EPOCHS` passes.
 
     Args:
-        recipe: vocabulary, context and largest budget.
-        out: the folder to make.
+        recipe: gives vocabulary, context and largest budget.
+        out: folder to write.
 
     Raises:
         DataError: there is not enough text.
@@ -106,8 +106,8 @@ def prepare(recipe: Recipe, out: Path) -> PreparedText:
 def excerpts(documents: tuple[Document, ...], count: int = _EXCERPTS) -> list[dict[str, str]]:
     """Return the first 600 characters of the documentation of up to ``count`` files, one excerpt per file.
 
-    One per file, because two excerpts of one file are not independent and error bars count documents. Shorter files are
-    left out; the others come in the order of a hash of their path, so a subset is a random sample.
+    Two excerpts of one file are not independent, and error bars treat documents as independent; so each file gives only one.
+    Shorter files are left out. The others are ordered by a hash of their path, so the first ones are a random sample.
     """
     files: dict[str, list[str]] = {}
     for document in documents:
@@ -143,6 +143,6 @@ def _write(text: Text, recipe: Recipe, folder: Path) -> None:
 
 
 def _sample(documents: tuple[Document, ...]) -> list[str]:
-    """Return documents spread evenly over all of them, about 2 MB, to count merges on."""
+    """Return every k-th document, about 2 MB in all, as a sample for the tokenizer."""
     every = max(1, sum(len(document.text) for document in documents) // _SAMPLE_CHARACTERS)
     return [document.text for document in documents[::every]]

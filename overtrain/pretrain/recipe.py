@@ -1,4 +1,4 @@
-"""What determines a ladder: the shape of the model, the budgets and the optimiser."""
+"""The recipe of a ladder: the shape of the model, the budgets and the optimiser."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(FileSection):
-    """One independent cosine run per budget, all from the same initialisation and the same order of the text.
+    """One independent run per budget, with a cosine schedule. All runs have the same initialisation and order of the text.
 
     The defaults are the laptop-size ladder of the demo: an OLMo-like model (non-parametric norm, RoPE, SwiGLU, untied
-    embeddings) of 24,576 parameters. Nothing below assumes that size.
+    embeddings) with 24,576 parameters. No code assumes this size.
 
     Attributes:
-        seed: of the initialisation and of the order of the text. A study gives it per run.
+        seed: seed of the initialisation and of the order of the text. A study sets it for each run.
     """
 
     budgets: tuple[int, ...] = key(
@@ -78,11 +78,11 @@ class Recipe(FileSection):
         return budget // self.tokens_per_step
 
     def tokens(self, budget: int) -> int:
-        """Return the tokens that the run of ``budget`` tokens really sees: whole steps only."""
+        """Return the tokens that the run of ``budget`` tokens is trained on: a whole number of steps."""
         return self.steps(budget) * self.tokens_per_step
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """Return the rate of the update after ``step`` earlier ones in a run of ``steps``: warm-up, then a cosine to 0.
+        """Return the learning rate of the update after ``step`` earlier updates: warm-up, then a cosine to 0 at ``steps``.
 
         >>> recipe = Recipe(budgets=(2048,))
         >>> [recipe.learning_rate(step, 100) for step in (0, 9, 100)]
@@ -94,7 +94,7 @@ class Recipe(FileSection):
         return self.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
     def run(self, budget: int) -> dict[str, object]:
-        """Return what determines the run of ``budget`` alone, as JSON data: the recipe without the other budgets."""
+        """Return everything that determines the run of ``budget``, as JSON data: the recipe without the other budgets."""
         described = dataclasses.asdict(self)
         described["betas"] = list(self.betas)
         del described["budgets"]

@@ -1,7 +1,7 @@
-"""Text that every installation has: the documentation inside the standard library and the dependencies.
+"""Text that every installation has: the docstrings of the standard library and of the dependencies.
 
-Docstrings are read from source files by `ast`; nothing is imported. For one installation (Python and the versions of
-the packages) the result is always the same, and its sha256 goes into every checkpoint.
+`ast` reads the docstrings from source files, so no package is imported. The result depends only on the versions of Python and
+of the packages. Every checkpoint contains the sha256 of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "STANDARD_LIBRARY", "Document", "Text", "collect", "held_out"]
 
 STANDARD_LIBRARY = "python"
-"""Name of the one source that is no package."""
+"""Name of the standard library among the sources; all other sources are packages."""
 
 SOURCES = (
     STANDARD_LIBRARY,
@@ -36,7 +36,7 @@ SOURCES = (
     "torch",
     "transformers",
 )
-"""What is read, in this order, until there is enough; the packages come with our dependencies."""
+"""The sources, which are read in this order until there is enough text. All of them are installed with this project."""
 
 _SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "_vendor", "__pycache__"})
 _TOPICS = "pydoc_data/topics.py"
@@ -48,8 +48,8 @@ class Document:
     """One docstring or documentation topic.
 
     Attributes:
-        path: ``source/relative/path.py`` of the file that it stands in.
-        text: without the common indentation.
+        path: path of its file, as ``source/relative/path.py``.
+        text: the text, without its common indentation.
     """
 
     path: str
@@ -58,13 +58,13 @@ class Document:
 
 @dataclass(frozen=True)
 class Text:
-    """The two halves of the text; no file has documents in both, no document occurs twice.
+    """The training part and the held-out part of the text. A file is in one part only, and no document occurs twice.
 
     Attributes:
-        train: what is trained on.
-        held_out: what is evaluated on.
-        sources: name of each source and the bytes (UTF-8) that it contributed.
-        sha256: of every path and text, in order.
+        train: documents to train on.
+        held_out: documents to evaluate on.
+        sources: source -> its contribution in bytes (UTF-8).
+        sha256: hash of all paths and texts, in order.
     """
 
     train: tuple[Document, ...]
@@ -77,11 +77,11 @@ def collect(minimum_bytes: int, sources: tuple[str, ...] = SOURCES) -> Text:
     """Read ``sources`` in order until there are ``minimum_bytes`` of training text.
 
     Args:
-        minimum_bytes: bytes of training text that are needed, UTF-8.
-        sources: `STANDARD_LIBRARY` and import names of packages; what is not installed is passed over.
+        minimum_bytes: needed bytes of training text, UTF-8.
+        sources: `STANDARD_LIBRARY` and import names of packages. Packages that are not installed are skipped.
 
     Raises:
-        DataError: every source together has less.
+        DataError: all sources together have less text.
     """
     seen: set[str] = set()
     halves: tuple[list[Document], list[Document]] = ([], [])
@@ -114,7 +114,7 @@ def collect(minimum_bytes: int, sources: tuple[str, ...] = SOURCES) -> Text:
 
 
 def held_out(path: str) -> bool:
-    """Say whether the file at ``path`` is held out: one in 8, by a hash of the path alone.
+    """Return whether the file at ``path`` is held out. One in 8 files is, by a hash of the path.
 
     >>> held_out("python/json/decoder.py"), held_out("python/json/decoder.py")
     (False, False)
@@ -131,18 +131,18 @@ def _documents(source: str) -> Iterator[Document]:
     for path in sorted(path for path in relative if not _SKIPPED_FOLDERS.intersection(path.parts)):
         try:
             tree = ast.parse((root / path).read_bytes())
-        except (OSError, SyntaxError, ValueError):  # unreadable, or a template and not Python
+        except (OSError, SyntaxError, ValueError):  # the file is unreadable, or is a template instead of Python code
             continue
         texts = _topics(tree) if path.as_posix() == _TOPICS else _docstrings(tree)
         for written in texts:
-            text = written.encode("utf-8", "replace").decode()  # a lone surrogate, written as an escape, has no bytes
+            text = written.encode("utf-8", "replace").decode()  # replaces lone surrogates, which UTF-8 cannot encode
             yield Document(f"{source}/{path.as_posix()}", text)
 
 
 def _root(source: str) -> Path | None:
     if source == STANDARD_LIBRARY:
         return Path(sysconfig.get_path("stdlib"))
-    found = importlib.util.find_spec(source)  # a top-level name: finds the package without importing it
+    found = importlib.util.find_spec(source)  # does not import the package, because the name has no dots
     places = found.submodule_search_locations if found else None
     return Path(next(iter(places))) if places else None
 

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer, small enough that the embedding does not dwarf a tiny model."""
+"""A small byte-level BPE tokenizer. With a large vocabulary, most parameters of a tiny model would be its embedding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["END_OF_TEXT", "train_tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
-"""The one special token, id 0: ends a document, begins a sequence, fills a batch."""
+"""The only special token, id 0. It ends documents, begins sequences and pads batches."""
 
 _SMALLEST = 257
 
@@ -22,15 +22,16 @@ _SMALLEST = 257
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 512, context: int = 64) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE tokenizer and wrap it for transformers.
 
-    Every byte is in the vocabulary, so any text can be encoded. Deterministic: merges of equal count are broken by id.
+    Every byte is in the vocabulary, so any text can be encoded. The result is deterministic, because ties between merges of
+    equal count are broken by id.
 
     Args:
-        texts: the sample that the merges are counted on.
-        vocabulary: entries in all: 256 bytes, one special token, and the merges.
-        context: tokens that the model takes, recorded as the tokenizer's ``model_max_length``.
+        texts: the sample on which merges are counted.
+        vocabulary: number of entries: 256 bytes, one special token, and the merges.
+        context: context length of the model in tokens, recorded as the tokenizer's ``model_max_length``.
 
     Raises:
-        ConfigError: ``vocabulary`` leaves no room for the bytes.
+        ConfigError: ``vocabulary`` is too small for the 256 bytes and the special token.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

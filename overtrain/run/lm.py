@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.models.huggingface import HFLM
-
 from model_wrappers.lm import ModifiedLM
 from model_wrappers.materialise import Step, apply_in_memory
 
@@ -92,7 +90,7 @@ class CellLM(ModifiedLM):
 
     def _create_tokenizer(self, *arguments: Any, **kwargs: Any) -> None:
         def load() -> Any:
-            HFLM._create_tokenizer(self, *arguments, **kwargs)
+            ModifiedLM._create_tokenizer(self, *arguments, **kwargs)
             return self.tokenizer
 
         if self._held is None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import OvertrainError
+from model_wrappers.yaml_nodes import child
 from overtrain.pretrain.recipe import Recipe
 from overtrain.study.forms import BaseForm, FoldersForm, LadderForm, RevisionsForm, TunedForm
-from overtrain.study.nodes import child
-from overtrain.study.study import BASE, LadderRun, Point, Tuned
+from overtrain.study.study import BASE, LadderRun, Point, TunedCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,10 +43,10 @@ class Labels(NamedTuple):
     learning_rate: float | None
 
 
-def checkpoints(reader: Reader, forms: Iterable[Forms]) -> tuple[tuple[Point, ...], tuple[Tuned, ...]]:
+def checkpoints(reader: Reader, forms: Iterable[Forms]) -> tuple[tuple[Point, ...], tuple[TunedCheckpoint, ...]]:
     """Return the study's checkpoints, bases of tuned ones included, and the tuned ones; a repetition is noted."""
     points: list[Point] = []
-    tuned: list[Tuned] = []
+    tuned: list[TunedCheckpoint] = []
     for form in forms:
         if isinstance(form, TunedForm):
             one = _tuned(reader, form)
@@ -120,7 +120,7 @@ def _ladder(form: LadderForm) -> list[Point]:
     return points
 
 
-def _tuned(reader: Reader, form: TunedForm) -> Tuned | None:
+def _tuned(reader: Reader, form: TunedForm) -> TunedCheckpoint | None:
     if form.variant == BASE:
         node = child(form.node, "variant")
         reader.problem(node, f"variant={BASE!r}: that is the unmodified checkpoint; choose another name")
@@ -134,7 +134,7 @@ def _tuned(reader: Reader, form: TunedForm) -> Tuned | None:
         return None
     fields = {str(name): _number(value) for name, value in form.fields.items()}
     point = Point(**place._asdict(), **labels._replace(tokens=base.tokens)._asdict())
-    return Tuned(point=point, base=base, variant=form.variant, seed=form.seed, fields=fields)
+    return TunedCheckpoint(point=point, base=base, variant=form.variant, seed=form.seed, fields=fields)
 
 
 def _place(reader: Reader, form: TunedForm | BaseForm, what: str) -> Place | None:

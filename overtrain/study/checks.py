@@ -12,8 +12,8 @@ import yaml
 from model_wrappers.coerce import coerce
 from model_wrappers.errors import ConfigError, close_match
 from model_wrappers.modifications.registry import registry
+from model_wrappers.yaml_nodes import child, is_null
 from overtrain.study.modifications import field_types
-from overtrain.study.nodes import child, is_null
 from overtrain.study.settings import LADDER_TEXT
 from overtrain.study.study import BASE
 from overtrain_tasks.alpaca_eval import TASK

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_wrappers.yaml_nodes import child
 from overtrain.common.schema import keys
 from overtrain.study.checkpoints import checkpoints
 from overtrain.study.checks import check_study
 from overtrain.study.modifications import read_variants
-from overtrain.study.nodes import child
 from overtrain.study.presets import find_preset
 from overtrain.study.reader import Reader
 from overtrain.study.settings import LADDER_TEXT

@@ -11,9 +11,9 @@ import yaml
 
 from model_wrappers.errors import OvertrainError, close_match
 from model_wrappers.modifications.registry import registry
+from model_wrappers.yaml_nodes import beside, is_null
 from overtrain.common.schema import keys
 from overtrain.study.forms import VariantForm
-from overtrain.study.nodes import is_null
 from overtrain.study.study import BASE, Variant
 
 if TYPE_CHECKING:
@@ -154,19 +154,8 @@ def _axis(reader: Reader, field: str, node: yaml.Node, annotation: Any, file: Pa
     for item in nodes:
         value = reader.value(item, field, annotation)
         if file is not None and isinstance(value, str):
-            value = _beside(value, item, file)
+            value = beside(value, Path(item.start_mark.name).parent, file.parent)
         if value in values:
             reader.problem(item, f"{field}: {value!r} is given twice; keep one")
         values.append(value)
     return tuple(values)
-
-
-def _beside(value: str, node: yaml.Node, file: Path) -> str:
-    """Return the path of a data file that lies beside the YAML file; anything else is left to the data loader."""
-    try:
-        for place in (Path(node.start_mark.name).parent, file.parent):
-            if (place / value).is_file():
-                return str((place / value).resolve())
-    except OSError:  # too long for a path
-        pass
-    return value

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from model_wrappers.errors import OvertrainError, close_match
+from model_wrappers.yaml_nodes import NodeReader, is_null, shown
 from overtrain.common.schema import keys, sections
-from overtrain.study.nodes import NodeReader, is_null, shown
 
 if TYPE_CHECKING:
     from overtrain.common.schema import Key

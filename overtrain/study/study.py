@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from model_wrappers.modifications.base import Modification
     from overtrain.pretrain.recipe import Recipe
 
-__all__ = ["BASE", "Keep", "LadderRun", "Point", "Study", "Tuned", "Variant"]
+__all__ = ["BASE", "Keep", "LadderRun", "Point", "Study", "TunedCheckpoint", "Variant"]
 
 BASE = "base"
 """Name of the variant that is the checkpoint as it is."""
@@ -84,15 +84,15 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """A checkpoint that was modified elsewhere, and the one that it was made from.
+class TunedCheckpoint:
+    """A checkpoint that was modified outside of this study, and its base checkpoint.
 
     Attributes:
-        point: the modified weights; tokens, family and run are those of ``base``.
-        base: the checkpoint that it was made from.
-        variant: its place among the study's variants.
-        seed: of the modification, where known.
-        fields: of the modification, for the frame's columns.
+        point: the modified weights, with tokens, family and run of ``base``.
+        base: the checkpoint before the modification.
+        variant: name of the variant that it belongs to.
+        seed: seed of the modification, if known.
+        fields: fields of the modification, for the frame's columns.
     """
 
     point: Point
@@ -154,7 +154,7 @@ tasks: [overtrain_c4]
         kind=tuple[RevisionsForm | FoldersForm | LadderForm | TunedForm, ...],
         doc="what is modified and evaluated, in one of four forms",
     )
-    tuned: tuple[Tuned, ...] = ()
+    tuned: tuple[TunedCheckpoint, ...] = ()
     variants: tuple[Variant, ...] = key(
         (), name="modifications", kind=dict[str, Any], doc="named variants, each an ordered list of modifications"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from model_wrappers.errors import ConfigError
+from model_wrappers.yaml_nodes import parse_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,21 +50,7 @@ def compose(file: Path, reader: Reader, include: Key, parents: tuple[Path, ...] 
 
 
 def _parse(file: Path) -> yaml.MappingNode:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); give a YAML file in UTF-8") from error
-    try:
-        loader = yaml.SafeLoader(text)
-        loader.name = str(file)
-        node = loader.get_single_node()
-    except RecursionError as error:
-        raise ConfigError(f"{file}: nested too deeply to be read; a study needs about six levels") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{file}{where}: not valid YAML: {reason}") from error
+    node = parse_yaml(file, "a study needs about six levels")
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{file}: must be a mapping that starts like 'name: my_study'")
     return node

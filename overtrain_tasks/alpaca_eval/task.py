@@ -1,4 +1,4 @@
-"""The task that generates: one answer per instruction, in the template that the weights were tuned with."""
+"""The task that generates one answer per instruction, in the template that the weights were tuned with."""
 
 from __future__ import annotations
 
@@ -35,19 +35,21 @@ def empty(answer: str) -> float:
 
 
 class AnswersTask(MirroredTask, GenerationHost):
-    """Instructions without a right answer: what is logged is the result, ``length`` and ``empty`` only describe it.
+    """Instructions without a correct answer. The logged answers are the result; ``length`` and ``empty`` describe them.
 
-    The prompt is the model's to write, because only it knows what it was tuned with: the request says so under
-    `TEMPLATE_KEY`. Where the metadata names a template, or lm-eval's ``--apply_chat_template`` has written one, the request
-    is an ordinary one that any model takes.
+    The model writes the prompt, because only the model knows the template that it was tuned with. The request asks for this
+    with `TEMPLATE_KEY`. If the metadata names a template, or if lm-eval's ``--apply_chat_template`` has already written the
+    prompt, the request is an ordinary one that any model accepts.
 
-    Metadata that it uses, beyond `MirroredTask`'s: ``hub_file``, the file of the hub's data set that holds the rows;
-    ``template``, a name of `model_wrappers.training.templates.TEMPLATES`, ``chat``, or null for the tuning's own;
-    ``generation``, generation arguments in place of the YAML's (``{max_gen_toks: 256}``), for studies, which have no
-    ``--gen_kwargs``.
+    In addition to the metadata of `MirroredTask`, the task uses three keys:
+
+    - ``hub_file``: the file with the rows in the hub's data set;
+    - ``template``: a name of `model_wrappers.training.templates.TEMPLATES`, ``chat``, or null for the template of the tuning;
+    - ``generation``: generation arguments that replace those of the YAML (``{max_gen_toks: 256}``), for studies, which have
+      no ``--gen_kwargs``.
 
     Raises:
-        ConfigError: ``template`` or ``generation`` cannot be.
+        ConfigError: ``template`` or ``generation`` has an impossible value.
         DataError: rows are missing or malformed.
     """
 
@@ -69,7 +71,7 @@ class AnswersTask(MirroredTask, GenerationHost):
         )
 
     def rows(self, splits: Sequence[str]) -> dict[str, Dataset]:
-        """Read the instructions; other models' outputs, which lie beside them, are left out."""
+        """Read the instructions, without the outputs of other models that the rows also contain."""
         if data.mirror_root() is None:
             return dict.fromkeys(splits, self._hub_rows())
         return {split: rows.select_columns(list(self.fields)) for split, rows in super().rows(splits).items()}
@@ -100,10 +102,10 @@ class AnswersTask(MirroredTask, GenerationHost):
         return {"length": length(answer), "empty": empty(answer)}
 
     def _hub_rows(self) -> Dataset:
-        """Download the file that holds the rows: the data set itself is a script, which is never run.
+        """Download the file with the rows. The data set itself is a script, which is never run.
 
         Raises:
-            DataError: the hub cannot be reached, or the file is not what it was.
+            DataError: the hub cannot be reached, or the file does not have the expected form.
         """
         from huggingface_hub import hf_hub_download
 
@@ -130,7 +132,7 @@ class AnswersTask(MirroredTask, GenerationHost):
 
 
 def _check(template: Any) -> None:
-    """Refuse what is no template here; whether the tokenizer has a chat template, the model finds out."""
+    """Refuse an unknown template. Whether the tokenizer has a chat template is checked later, by the model."""
     if template == CHAT:
         return
     if template == "auto" or not isinstance(template, str):

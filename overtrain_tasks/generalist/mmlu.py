@@ -1,8 +1,8 @@
 """MMLU as one task: 57 subjects, each with its own description and its own five examples.
 
-Upstream has 57 tasks and groups over them. A group of ours would flatten to those leaves and MMLU would count 57 times
-among ten, so here it is one task over the configuration ``all``, whose rows name their subject. The prompts are
-upstream's; ``acc`` is the mean over documents, which is upstream's ``weight_by_size``.
+Upstream has 57 tasks, and groups of them. In a group of ten tasks, lm-eval would replace MMLU by these 57 tasks, so MMLU would
+count 57 times. So here MMLU is one task over the configuration ``all``, whose rows name their subject. The prompts are
+upstream's. ``acc`` is the mean over documents, which is upstream's ``weight_by_size``.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ SUBJECTS = (
 
 
 class MmluTask(ChoiceTask):
-    """MMLU over all subjects; the examples of a document are the first rows of its own subject, in order.
+    """MMLU over all subjects. The examples of a document are the first rows of its own subject, in order.
 
-    A mirror holds ``mmlu/all``; where its rows do not name their ``subject``, or it is not there, the 57 folders
-    ``mmlu/<subject>`` are read instead. The number of subjects evaluated goes into the metadata.
+    A mirror has the folder ``mmlu/all``. If this folder is missing, or its rows do not name their ``subject``, the 57 folders
+    ``mmlu/<subject>`` are read instead. The metadata contains the number of evaluated subjects.
 
-    Deviation: documents come from the subjects in turn (every first row, every second row, ...): ``--limit 570`` is ten
-    documents a subject and not the first six subjects. Without a limit the scores are the same in any order.
+    Deviation: documents alternate between subjects (all first rows, then all second rows, ...). So ``--limit 570`` means ten
+    documents of every subject, not the documents of the first six subjects. Without a limit, the order does not change scores.
     """
 
     def rows(self, splits: Sequence[str]) -> dict[str, Dataset]:
@@ -105,25 +105,24 @@ class MmluTask(ChoiceTask):
         return loaded
 
     def split_names(self) -> tuple[str, ...]:
-        """The splits of ``mmlu/all``, or of the first subject's folder."""
+        """Return the splits of ``mmlu/all``, or of the first subject's folder."""
         root = data.mirror_root()
         if root is None or (root / self.metadata["mirror"]).is_dir():
             return super().split_names()
         return data.split_names(self.DATASET_PATH, self.DATASET_NAME, mirror=f"{self._parent}/{SUBJECTS[0]}")
 
     def fewshot_context(self, doc: Any, num_fewshot: int, *args: Any, **kwargs: Any) -> str:
-        """As upstream, with the examples of the document's subject."""
+        """Return upstream's few-shot context, with the examples of the document's subject."""
         if num_fewshot:
             pool = self._pools[doc["subject"]]
-            if (
-                self.fewshot_cfg.split == self.config.test_split
-            ):  # not every lm-eval leaves the document out of the first n
+            # Not every release of lm-eval excludes the evaluated document from the first rows.
+            if self.fewshot_cfg.split == self.config.test_split:
                 pool = [row for row in pool if row != doc]
             self.sampler.replace_df(pool)
         return super().fewshot_context(doc, num_fewshot, *args, **kwargs)
 
     def fewshot_pools(self) -> dict[str, int]:
-        """How many few-shot rows each evaluated subject has."""
+        """Return the number of few-shot rows of each evaluated subject."""
         return {
             f"subject {subject!r} in split {self.fewshot_split!r}": len(self._pools.get(subject, ()))
             for subject in sorted(set(self.dataset[self.evaluated_split]["subject"]))

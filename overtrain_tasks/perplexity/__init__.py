@@ -1,1 +1,1 @@
-"""Perplexity of held-out text by rolling log-likelihood (README.md)."""
+"""Perplexity of held-out text, from rolling log-likelihoods (README.md)."""

@@ -1,12 +1,12 @@
 """Ratio estimates over documents, and their standard errors.
 
-A corpus's nats per token is a ratio of two sums over documents, not a mean of per-document ratios: long documents count
-for more. Documents are the independent units, tokens inside one are not, so the standard error is that of a ratio
-estimator over documents (clusters): with nats y_i, units x_i and R = sum y / sum x,
+The nats per token of a corpus are a ratio of two sums over documents. They are not a mean of per-document ratios, so long
+documents count more. Documents are independent, but the tokens of one document are not. So the standard error is that of a
+ratio estimator over documents (clusters). With nats y_i, units x_i and R = sum y / sum x,
 
     se(R)^2 = n / (n - 1) * sum (y_i - R x_i)^2 / (sum x)^2.
 
-Units are tokens or UTF-8 bytes. Logarithms are averaged, never perplexities; exp(R) has the standard error
+Units are tokens or UTF-8 bytes. Log-likelihoods are averaged, never perplexities. The standard error of exp(R) is
 exp(R) se(R) (delta method).
 
 Source: Cochran, Sampling Techniques (1977), chapter 6 (ratio estimates) and 9A (clusters of unequal size).
@@ -29,7 +29,7 @@ __all__ = [
     "perplexity_stderr",
 ]
 
-_NOT_AVAILABLE: Literal["N/A"] = "N/A"  # what lm-eval itself writes for a standard error that there is not
+_NOT_AVAILABLE: Literal["N/A"] = "N/A"  # lm-eval's own text for a missing standard error
 
 
 def nll_per_unit(items: Sequence[tuple[float, int]]) -> float:
@@ -52,7 +52,7 @@ def nll_per_unit_stderr(items: Sequence[tuple[float, int]]) -> float | Literal["
 
 
 def bits_per_byte(items: Sequence[tuple[float, int]]) -> float:
-    """Return bits per byte: `nll_per_unit` / ln 2, units being UTF-8 bytes."""
+    """Return bits per byte: `nll_per_unit` / ln 2, where units are UTF-8 bytes."""
     return nll_per_unit(items) / math.log(2)
 
 
@@ -63,7 +63,7 @@ def bits_per_byte_stderr(items: Sequence[tuple[float, int]]) -> float | Literal[
 
 
 def perplexity(items: Sequence[tuple[float, int]]) -> float:
-    """Return exp(`nll_per_unit`); infinity where that exceeds the floats, as it does for badly damaged models."""
+    """Return exp(`nll_per_unit`), or infinity if it is too large for a float, which happens for badly damaged models."""
     try:
         return math.exp(nll_per_unit(items))
     except OverflowError:

@@ -1,11 +1,11 @@
-"""The task classes of this folder: a mirrored corpus, and any text file.
+"""The task classes of this folder: perplexity of a corpus (hub or mirror), and of any text file.
 
-How the standard errors get into lm-eval's results. lm-eval 0.4.13 knows a standard error for the aggregation ``mean``
-and for a closed list of its own functions, none of them a ratio of sums. It stores the one of metric ``m`` under the
-key ``m_stderr``, and that key is also what a metric *named* ``m_stderr`` is stored under. So each ratio is followed by
-a metric of that name, whose aggregation is the closed form in `overtrain_tasks.perplexity.ratio`: it takes the place of
-lm-eval's "N/A", and tables and JSON show value and error in their usual places. Side effects: a key ``m_stderr_stderr``
-("N/A") in the JSON, which no table shows, and errors that are reported even with ``bootstrap_iters=0``.
+How the standard errors get into lm-eval's results: lm-eval 0.4.13 has standard errors for the aggregation ``mean`` and for a
+fixed list of its own functions, but not for a ratio of sums. It stores the standard error of a metric ``m`` under the key
+``m_stderr``. A metric with the *name* ``m_stderr`` is stored under the same key. So each ratio ``m`` is followed by a metric
+``m_stderr``, whose aggregation is the closed form in `overtrain_tasks.perplexity.ratio`. Its value replaces lm-eval's "N/A",
+and tables and JSON show value and error in their usual places. There are two side effects: the JSON contains a key
+``m_stderr_stderr`` ("N/A"), which no table shows; and standard errors are reported even with ``bootstrap_iters=0``.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _log = logging.getLogger(__name__)
 
 
 class RollingTask(MirroredTask, RollingHost):
-    """Perplexity of the documents of a corpus, each scored whole.
+    """Perplexity of the documents of a corpus. Each document is scored completely.
 
-    Metrics, all lower is better, all ratios of sums over the corpus: ``bits_per_byte`` and ``byte_perplexity`` (UTF-8
-    bytes of the document), and, where the LM says how many tokens it scored (the response has an integer attribute
-    ``tokens``), ``nll_per_token`` (nats) and ``token_perplexity``. Otherwise these two are missing.
+    All metrics are ratios of sums over the corpus, and lower is better. ``bits_per_byte`` and ``byte_perplexity`` are per UTF-8
+    byte of the documents. ``nll_per_token`` (nats) and ``token_perplexity`` are per token; they exist only if the LM reports
+    how many tokens it scored (its response has an integer attribute ``tokens``).
 
-    Metadata that it uses, beyond `MirroredTask`'s: ``documents``, how many documents to read from the start (null:
-    all). Documents without text are dropped; how many goes into ``documents_empty``.
+    In addition to the metadata of `MirroredTask`, the task uses ``documents``: the number of documents to read from the start
+    (null: all). Documents without text are dropped; the metadata's ``documents_empty`` is their number.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class RollingTask(MirroredTask, RollingHost):
         if tokens is not None:
             units |= {"nll_per_token": tokens, "token_perplexity": tokens}
         pairs = {name: (float(response), number) for name, number in units.items()}
-        # Each error after its value: lm-eval aggregates in this order, and the later entry of a key stands.
+        # Each error follows its value: lm-eval aggregates in this order, and a later entry replaces an earlier one.
         return {key: pair for name, pair in pairs.items() for key in (name, f"{name}_stderr")}
 
     def _documents(self) -> int | None:
@@ -105,12 +105,12 @@ class RollingTask(MirroredTask, RollingHost):
 class TextTask(RollingTask):
     """Perplexity of any text file: ``.jsonl`` or ``.parquet`` with a field ``text``, or ``.txt`` (one document).
 
-    The file is named by ``text_file`` in lm-eval's task metadata (``--metadata '{"text_file": "held_out.jsonl"}'``) or,
-    where that is absent, by the environment variable ``OVERTRAIN_TEXT``. A single document has no standard error.
+    The file is given by ``text_file`` in lm-eval's task metadata (``--metadata '{"text_file": "held_out.jsonl"}'``), or else by
+    the environment variable ``OVERTRAIN_TEXT``. A single document has no standard error.
     """
 
     def rows(self, splits: Sequence[str]) -> dict[str, Dataset]:
-        """Read the file; it is every split there is."""
+        """Read the file. Its rows are used for every split."""
         path = self._path()
         self.metadata.update(text_file=str(path), data_source="file")
         rows = _plain_text(path) if path.suffix == ".txt" else data.read_file(path, self.fields, self._documents())

@@ -245,7 +245,7 @@ def test_a_misspelt_recipe_is_refused(make_model, tmp_path):
     recipe = tmp_path / "r.yaml"
     for text, said in [
         ("- gausian: {gamma: 1}", "did you mean 'gaussian'"),
-        ("gamma: 1", "must hold a list"),
+        ("gamma: 1", "needs .modifications."),
         ("- [", "YAML"),
     ]:
         recipe.write_text(text)

@@ -11,7 +11,7 @@ from model_wrappers.errors import ConfigError, StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from overtrain.report.export.form import Form
+    from overtrain.report.export.form import ExportForm
 
 __all__ = ["export", "form_names", "load_form"]
 
@@ -24,13 +24,13 @@ def form_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _SHARED)
 
 
-def load_form(name: str) -> Form:
+def load_form(name: str) -> ExportForm:
     """Return the form of this name.
 
     Raises:
         ConfigError: there is none.
     """
-    from overtrain.report.export.form import Form
+    from overtrain.report.export.form import ExportForm
 
     if name not in form_names():
         raise ConfigError(f"form={name!r}: must be one of {', '.join(form_names())}; give one of them")
@@ -38,7 +38,7 @@ def load_form(name: str) -> Form:
     (found,) = [
         thing
         for thing in vars(module).values()
-        if isinstance(thing, type) and issubclass(thing, Form) and thing.__module__ == module.__name__
+        if isinstance(thing, type) and issubclass(thing, ExportForm) and thing.__module__ == module.__name__
     ]
     return found()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.compat import logged_text
 from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
-from overtrain.report.export.form import Form
+from overtrain.report.export.form import ExportForm
 from overtrain.report.files import slug
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -37,7 +37,7 @@ COLUMNS = (
 """Columns of ``leaderboard.csv`` after the model's name, in alpaca_eval's order."""
 
 
-class AlpacaEval(Form):
+class AlpacaEval(ExportForm):
     """The files of every judged cell. No other form holds the text of models and benchmarks."""
 
     needs = "has no judged cell; run `overtrain judge` first, then export"

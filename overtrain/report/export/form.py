@@ -1,7 +1,7 @@
-"""What a form of export is, and the finished cells that forms are written from.
+"""The base class of export formats, and the finished cells that they write.
 
-A form is one file in ``overtrain/report/export/`` with one subclass of `Form`, named like the file. Nothing else has to change:
-``overtrain export --form`` and the contract test find it there.
+A format is one file in ``overtrain/report/export/`` with one subclass of `ExportForm`, and the file's name is the format's
+name. No other file has to change: ``overtrain export --form`` and the contract test find the new file.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
     from overtrain.results.record import CellRecord, MetricRow
 
-__all__ = ["FinishedCell", "Form", "OneFilePerCell", "finished_cells"]
+__all__ = ["ExportForm", "FinishedCell", "OneFilePerCell", "finished_cells"]
 
 
-class Form(ABC):
-    """A study's results in a form that another tool reads.
+class ExportForm(ABC):
+    """A format in which another tool reads a study's results.
 
-    The same cell always has the same path, and equal results give equal files.
+    A cell always gets the same path, and equal results give equal files.
 
     Class attributes:
-        needs: what to run first where there is nothing to write, after the folder's name.
+        needs: rest of the error message, after the folder's name, if there is nothing to write.
     """
 
     needs: ClassVar[str] = "has no finished cell; run `overtrain sweep` first, then export"
 
     @abstractmethod
     def write(self, run_folder: Path, out: Path, *, organization: str) -> int:
-        """Write the files; return how many cells they hold.
+        """Write the files; return the number of cells in them.
 
         Args:
             run_folder: ``runs/<study>``.
-            out: where to write.
-            organization: who ran the study.
+            out: folder to write to.
+            organization: name of the organization that ran the study.
 
         Raises:
             StoreError: there is no study in the folder, or a file is damaged.
@@ -51,14 +51,14 @@ class Form(ABC):
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A finished cell of a study, as the forms need it.
+    """A finished cell of a study, with everything that export formats need.
 
     Attributes:
-        study: its name.
-        record: its labels and identities in the study.
-        results: lm-eval's.
-        rows: its metrics, one row per task and metric.
-        finished: seconds since the epoch.
+        study: name of the study.
+        record: labels and identities of the cell.
+        results: lm-eval's results JSON.
+        rows: metrics of the cell, one row per task and metric.
+        finished: time of the result, in seconds since the epoch.
     """
 
     study: str
@@ -69,7 +69,7 @@ class FinishedCell:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What our models add to lm-eval's configuration."""
+        """The data that our models add to lm-eval's configuration."""
         return dict(self.results.get("config", {}).get("overtrain", {}))
 
     @property
@@ -103,7 +103,7 @@ class FinishedCell:
         return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", repo)) and "@" in str(self.record.checkpoint)
 
 
-class OneFilePerCell(Form):
+class OneFilePerCell(ExportForm):
     """A form with one JSON file per finished cell."""
 
     @abstractmethod

@@ -9,9 +9,9 @@ import pytest
 import torch
 import transformers
 
-from model_wrappers.architectures.proven import PROVEN, why_not
+from model_wrappers.architectures.proven import PROVEN, why_unproven
 from model_wrappers.scoring.attention import Unproven
-from model_wrappers.scoring.score import Plan, score
+from model_wrappers.scoring.score import ScoringPlan, score
 from model_wrappers.scoring.tokens import encode
 
 CONTEXT = 256
@@ -68,9 +68,9 @@ def of_lm_eval(model, tokenizer, pairs: list[tuple[str, str]]):
 @pytest.mark.parametrize("size", [4096, 300])
 def test_scores_are_lm_evals(kind, size, tokenizer):
     model, pairs = tiny(kind, tokenizer), requests()
-    assert why_not(model) is None
+    assert why_unproven(model) is None
     lm, expected = of_lm_eval(model, tokenizer, pairs)
-    found = score(model, Plan(encode(lm, pairs), CONTEXT), torch.device("cpu"), size)
+    found = score(model, ScoringPlan(encode(lm, pairs), CONTEXT), torch.device("cpu"), size)
     assert max(abs(a - b) for (a, _), (b, _) in zip(found, expected, strict=True)) <= 1e-4
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
 
@@ -79,7 +79,7 @@ def test_a_window_matters_here(tokenizer):
     """Else the test of Mistral's window would prove nothing."""
     pairs = requests()
     narrow, wide = (tiny("mistral", tokenizer, sliding_window=w) for w in (20, None))
-    assert why_not(narrow) is None
+    assert why_unproven(narrow) is None
     one, other = (of_lm_eval(model, tokenizer, pairs)[1] for model in (narrow, wide))
     assert max(abs(a - b) for (a, _), (b, _) in zip(one, other, strict=True)) > 0.1
 
@@ -96,7 +96,7 @@ def test_a_window_matters_here(tokenizer):
     ],
 )
 def test_what_is_not_proven_falls_back(kind, more, tokenizer):
-    assert why_not(tiny(kind, tokenizer, **more)) is not None
+    assert why_unproven(tiny(kind, tokenizer, **more)) is not None
 
 
 def test_soft_capping_is_noticed_by_the_attention_itself(tokenizer):
@@ -104,7 +104,7 @@ def test_soft_capping_is_noticed_by_the_attention_itself(tokenizer):
     model, pairs = tiny("gemma2", tokenizer), requests()
     lm, _ = of_lm_eval(model, tokenizer, pairs[:2])
     with pytest.raises(Unproven, match="softcap"):
-        score(model, Plan(encode(lm, pairs), CONTEXT), torch.device("cpu"), 4096)
+        score(model, ScoringPlan(encode(lm, pairs), CONTEXT), torch.device("cpu"), 4096)
 
 
 def test_tokens_are_lm_evals(tokenizer, caplog):

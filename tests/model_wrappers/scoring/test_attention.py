@@ -42,7 +42,7 @@ def test_blocks_and_flex_attention_are_the_dense_attention(row, window, monkeypa
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, len(row.tokens), 16, generator=generator) for heads in (4, 2, 2))
     expected = dense(row, query, key, value, window)
-    now = attention._Attended(row, torch.device("cpu"))
+    now = attention._RowInModel(row, torch.device("cpu"))
     held = attention._current.set(now)
     try:
         blocks, _ = attention._attend(torch.nn.Identity(), query, key, value, None, scaling=0.3, sliding_window=window)
@@ -55,7 +55,7 @@ def test_blocks_and_flex_attention_are_the_dense_attention(row, window, monkeypa
 @pytest.mark.parametrize("more", [{"softcap": 50.0}, {"s_aux": torch.zeros(4)}, {"dropout": 0.1}])
 def test_what_it_does_not_do_is_refused(row, more):
     states = torch.randn(1, 4, len(row.tokens), 16)
-    held = attention._current.set(attention._Attended(row, torch.device("cpu")))
+    held = attention._current.set(attention._RowInModel(row, torch.device("cpu")))
     try:
         with pytest.raises(Unproven):
             attention._attend(torch.nn.Identity(), states, states, states, None, **more)
@@ -67,3 +67,13 @@ def test_outside_of_scoring_it_refuses(row):
     states = torch.randn(1, 4, len(row.tokens), 16)
     with pytest.raises(Unproven):
         attention._attend(torch.nn.Identity(), states, states, states, None)
+
+
+def test_too_little_memory_is_not_taken_for_a_kernel_that_cannot_be_compiled(row, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(attention, "_compiled", lambda: full)
+    states = torch.randn(1, 4, len(row.tokens), 16)
+    with pytest.raises(torch.OutOfMemoryError):
+        attention._flex(states, states, states, None, None)

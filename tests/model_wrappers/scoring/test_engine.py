@@ -108,6 +108,28 @@ def test_scores_that_differ_when_compared_are_not_used(make_model, monkeypatch, 
     assert "when compared" in caplog.text
 
 
+def test_a_kernel_that_does_not_compile_leaves_the_run_to_lm_evals_path(make_model, monkeypatch, caplog):
+    """torch.compile's own error, by a compiler that fails: on an accelerator without a C compiler, say."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    from model_wrappers.scoring import attention
+
+    def broken(*_):
+        raise FileNotFoundError("no C compiler was found")
+
+    compiled = torch.compile(flex_attention, backend=broken)
+    monkeypatch.setattr(attention, "_compiled", lambda: compiled)
+    monkeypatch.setattr(attention, "_FLEX", ("cpu",))
+    model = lm(make_model("olmo"))
+    with caplog.at_level(logging.WARNING, "model_wrappers.scoring"):
+        found = [values(model), values(model)]
+    expected = HFLM(pretrained=str(make_model("olmo")), device="cpu").loglikelihood(instances("loglikelihood", PAIRS))
+    assert found == [expected, expected]
+    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("model_wrappers.scoring")]
+    assert "FlexAttention could not be compiled on cpu" in told
+    assert "no C compiler was found" in told
+
+
 def test_too_little_memory_halves_the_rows(make_model, monkeypatch, caplog):
     from model_wrappers.scoring import forward
 
@@ -128,6 +150,19 @@ def test_too_little_memory_halves_the_rows(make_model, monkeypatch, caplog):
     assert [v for v, _ in found] == pytest.approx([v for v, _ in expected], abs=1e-5)
     assert max(sizes) > 300 >= sizes[-1]
     assert "tokens per forward pass from now on" in caplog.text
+
+
+def test_on_an_accelerator_half_of_the_memory_is_for_passes_and_a_quarter_for_their_mask(make_model, monkeypatch):
+    """FlexAttention's mask is made over all pairs of tokens: with a small model, that is what the memory limits."""
+    model = lm(make_model("olmo")).model
+    sizes = {}
+    for free in (10**6, 10**9, 24 * 10**9, 10**13):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, free))
+        sizes[free] = score.budget(model, torch.device("cuda"), 1024)
+    assert [*sizes.values()] == sorted(sizes.values())
+    assert sizes[10**6] == 1024  # a context at least
+    assert all(10 * size**2 < free / 4 for free, size in sizes.items() if size > 1024)
+    assert sizes[24 * 10**9] > 16_384
 
 
 def test_another_error_is_not_taken_for_too_little_memory(make_model, monkeypatch):

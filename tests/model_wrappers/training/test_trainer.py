@@ -239,7 +239,7 @@ def test_an_epoch_is_every_row_once_then_rows_that_teach_nothing(multiple):
     assert sorted(order[:18]) == list(range(18))
     assert len(order) % multiple == 0
     assert len(order) - 18 < multiple
-    padded = [trainer._Rows(made)[index] for index in order[18:]]
+    padded = [trainer._PaddedRows(made)[index] for index in order[18:]]
     assert all(not row.target_mask.any() and len(row.input_ids) == 1 for row in padded)
 
 

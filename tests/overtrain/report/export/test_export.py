@@ -11,7 +11,7 @@ import pytest
 import overtrain.report.export as forms
 from model_wrappers.errors import ConfigError, StoreError
 from overtrain.report.export import export, form_names, load_form
-from overtrain.report.export.form import Form
+from overtrain.report.export.form import ExportForm
 
 
 def exported(root, out, **options):
@@ -180,7 +180,7 @@ def test_what_cannot_be_exported(run, tmp_path):
 @pytest.mark.parametrize("name", form_names())
 def test_a_form_is_found_by_its_files_name_and_says_what_it_needs(name, tmp_path):
     form = load_form(name)
-    assert isinstance(form, Form)
+    assert isinstance(form, ExportForm)
     assert type(form).__doc__
     with pytest.raises(StoreError, match=r"overtrain (sweep|judge)"):
         export(tmp_path, tmp_path / "x", form=name)

@@ -1,4 +1,4 @@
-"""YAML nodes become plain values; every mistake is collected with its line."""
+"""Turns YAML nodes into plain values, and collects every mistake with its line."""
 
 from __future__ import annotations
 
@@ -13,23 +13,50 @@ from model_wrappers.errors import ConfigError, close_match
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["NodeReader", "child", "is_null", "shown"]
+__all__ = ["NodeReader", "beside", "child", "is_null", "parse_yaml", "shown"]
+
+
+def parse_yaml(file: Path, levels: str) -> yaml.Node | None:
+    """Return a YAML file's tree of nodes, each of which knows its file and line; None for an empty file.
+
+    Args:
+        file: the file to read.
+        levels: how deep a file of this kind is nested, for the message.
+
+    Raises:
+        ConfigError: the file cannot be read, is not UTF-8 or not YAML, or is nested too deeply.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); give a YAML file in UTF-8") from error
+    try:
+        loader = yaml.SafeLoader(text)
+        loader.name = str(file)
+        return loader.get_single_node()
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply to be read; {levels}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{file}{where}: not valid YAML: {reason}") from error
 
 
 class NodeReader:
-    """Turns nodes into values and collects what is wrong with them, so that a user sees all errors at once."""
+    """Turns nodes into values and collects their errors, so that a user sees all errors at once."""
 
     def __init__(self) -> None:
         self.problems: list[tuple[str, int, str]] = []
 
     def problem(self, node: yaml.Node, message: str) -> None:
-        """Note ``message`` at the line where ``node`` starts; the same message at the same line counts once."""
+        """Collect ``message`` with the line where ``node`` starts; equal messages for one line count once."""
         found = (str(node.start_mark.name), node.start_mark.line + 1, message)
         if found not in self.problems:
             self.problems.append(found)
 
     def finish(self, file: Path) -> None:
-        """Raise everything that was noted.
+        """Raise an error with all collected messages.
 
         Raises:
             ConfigError: there are problems; the message has one line for each, sorted by file and line.
@@ -47,13 +74,13 @@ class NodeReader:
     def mapping(
         self, node: yaml.Node, what: str, allowed: Collection[str] | None = None, required: Collection[str] = ()
     ) -> dict[str, yaml.Node]:
-        """Return key -> value node, in the file's order; unknown, repeated and missing keys are noted.
+        """Return key -> value node, in the file's order. Unknown, repeated and missing keys are collected as errors.
 
         Args:
-            node: must be a mapping.
-            what: how a message calls it.
-            allowed: the keys that there are; None for any.
-            required: the keys that must be there.
+            node: the node, which must be a mapping.
+            what: name of the mapping in messages.
+            allowed: the allowed keys; None for any.
+            required: the keys that must be present.
         """
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{what}: must be a mapping (key: value), not {shown(node)}")
@@ -78,7 +105,7 @@ class NodeReader:
         return found
 
     def items(self, node: yaml.Node, what: str) -> list[yaml.Node]:
-        """Return the items of a list with at least one."""
+        """Return the items of a list, which must have at least one item."""
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             self.problem(node, f"{what}: must be a list with at least one item, not {shown(node)}")
             return []
@@ -135,3 +162,14 @@ def shown(node: yaml.Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     return "a list" if isinstance(node, yaml.SequenceNode) and node.value else "nothing"
+
+
+def beside(value: str, *folders: Path) -> str:
+    """Return the path of a data file that lies in one of ``folders``; anything else is left to the data loader."""
+    try:
+        for folder in folders:
+            if (folder / value).is_file():
+                return str((folder / value).resolve())
+    except OSError:  # too long for a path
+        pass
+    return value
