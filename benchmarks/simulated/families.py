@@ -13,7 +13,8 @@ from overtrain.analysis.inflection import CurveTests
 from overtrain.analysis.layout import from_cells
 from overtrain.analysis.shape import classify
 
-_SIMULATIONS = 1_000
+_SIMULATIONS = 600
+"""Fewer than elsewhere: there are up to forty curves in a study."""
 
 
 def family_study(rng: np.random.Generator, members: int, shared: float, rising: int = 0) -> Outcomes:

@@ -15,7 +15,8 @@ comes from the paired differences (the unit-by-budget residuals).
 Deviation: three values of ``u`` are compared and the largest is used: with the pooled variance, with each budget's own where
 that is larger, and with the paired differences of this contrast alone. The noise of fine-tuning grows along a curve (7 to 24
 times on our ladders), and a seed can have a slope of its own over the budgets; the pooled value alone then finds false rises
-in 10% of flat curves (6 budgets, 3 seeds). ``pooled=True`` gives the pooled value alone.
+in 10% of flat curves (6 budgets, 3 seeds). Simulated null curves have the estimated, unequal noise. ``pooled=True`` gives the
+pooled value alone and equal noise.
 """
 
 from __future__ import annotations

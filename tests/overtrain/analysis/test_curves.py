@@ -170,3 +170,9 @@ def test_a_curve_cannot_both_grow_and_shrink():
     assert not row["grows"]
     assert not row["shrinks"]
     assert max(row["p_value"], row["p_value_down"]) < 0.05
+
+
+def test_diverged_cells_are_counted_at_their_budget():
+    frame = simulate_study([0.0, 1.0], np.random.default_rng(0), documents=1)
+    last = (frame["budget"] == 2 * 10**9) & (frame["seed"] == 1)
+    assert summarise(frame.assign(y=frame["y"].where(~last, np.inf)))["n_diverged"].tolist() == [0, 1]
