@@ -150,8 +150,9 @@ class CurveTests:
 
         Simultaneous over all pairs of budgets: the critical value of a rise bounds errors in both directions.
         """
-        bounds = self.contrasts.estimates + self.critical[0] * self.contrasts.errors
-        return max(float(bounds.max()), 0.0)
+        errors = self.contrasts.errors
+        width = np.multiply(self.critical[0], errors, where=errors > 0, out=np.zeros(len(errors)))
+        return max(float((self.contrasts.estimates + width).max()), 0.0)
 
     @cached_property
     def jitter_of_rise(self) -> float:

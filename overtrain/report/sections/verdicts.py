@@ -115,7 +115,7 @@ def _with_family(data: ReportData, table: pd.DataFrame) -> pd.DataFrame:
     limits = {(m.name, m.metric): _margin(data, m) for m in data.measures}
     margins = [limits[pair] for pair in table.loc[places, ["endpoint", "metric"]].itertuples(index=False, name=None)]
     adjusted = adjusted_verdicts([data.tests[place] for place in places], margins).set_index(places)
-    return table.join(adjusted)
+    return table.drop(columns=adjusted.columns, errors="ignore").join(adjusted)
 
 
 def _with_failed_checks(data: ReportData, table: pd.DataFrame) -> pd.DataFrame:
@@ -127,15 +127,16 @@ def _with_failed_checks(data: ReportData, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _said(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the verdict in the family and failed checks to the sentences."""
+    """Add the verdict in the family and failed checks to the sentences, once."""
     sentences = []
     for row in table.to_dict("records"):
-        text = str(row["sentence"])
+        more = []
         if row["verdict"] in RISES and str(row.get("verdict_family", row["verdict"])) not in {*RISES, "nan"}:
-            text += f" Adjusted for the {int(row['n_family'])} curves of the study, no turn is established."
+            more.append(f" Adjusted for the {int(row['n_family'])} curves of the study, no turn is established.")
         if row["failed_checks"]:
-            text += f" A check of this curve failed: {row['failed_checks']}."
-        sentences.append(text)
+            more.append(f" A check of this curve failed: {row['failed_checks']}.")
+        said = str(row["sentence"])
+        sentences.append(said + "".join(text for text in more if text not in said))
     return table.assign(sentence=sentences)
 
 
