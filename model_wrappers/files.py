@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["flush_folder", "flush_name", "whole_folder", "write_flushed", "write_whole", "writing"]
+__all__ = ["exists", "flush_folder", "flush_name", "whole_folder", "write_flushed", "write_whole", "writing"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
+
+
+def exists(path: Path) -> bool:
+    """Say whether there is such a file or folder; a name that no file system takes is none."""
+    try:
+        return path.expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -17,6 +17,9 @@ __all__ = ["DEVICES", "check_device", "check_host_arguments"]
 DEVICES = "cpu, cuda, cuda:N, mps"
 """Names of devices, for messages."""
 
+_DEFAULT_DEVICE = "cuda:0"
+"""What lm-eval's command line gives where a user gives no device."""
+
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps(:0)?|(npu|xpu|hpu):\d+")
 _TYPES = {"bool": bool, "int": int, "float": float, "None": None}
 _POSITIVE = ("max_length", "max_batch_size")
@@ -69,6 +72,8 @@ def check_device(device: str, *, here: bool = True) -> None:
 
     kind, _, number = str(device).partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else None
+    if count == 0 and str(device) == _DEFAULT_DEVICE:
+        return  # nobody asked for it: lm-eval's model then takes the CPU, and says so
     if count is not None and count <= int(number or 0):
         there = f"only {count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that torch can use"
         raise ConfigError(f"device={device!r}: this machine has {there}; give device=cpu, or run it elsewhere")

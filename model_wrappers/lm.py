@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.models.huggingface import HFLM
 
 from model_wrappers.arguments import choose, split_arguments
-from model_wrappers.checkpoints.load_errors import loading
+from model_wrappers.checkpoints.load_errors import loading, refuse_empty
 from model_wrappers.checkpoints.loading import Whole, refuse_ignored
 from model_wrappers.checkpoints.twins import twins
 from model_wrappers.compat import rolling_answer, rolling_text, rolling_value, warn_if_untried
@@ -153,6 +153,7 @@ class ModifiedLM(HFLM):
         given = {"tokenizer": arguments[1]} if len(arguments) > 1 else {}
         with loading("tokenizer", self.checkpoint, given | kwargs):
             super()._create_tokenizer(*arguments, **kwargs)
+            refuse_empty(self.tokenizer, self.checkpoint)
 
     def _load_whole(self, pretrained: str, dtype: Any, **kwargs: Any) -> None:
         """Load with lm-eval's own method; refuse missing weights and settings that transformers ignored.

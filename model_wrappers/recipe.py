@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from model_wrappers.errors import ConfigError, OvertrainError, close_match
+from model_wrappers.files import exists
 from model_wrappers.modifications.registry import registry
 from model_wrappers.yaml_nodes import NodeReader, beside, is_null, parse_yaml
 
@@ -32,7 +33,7 @@ def read_recipe(path: str | Path) -> tuple[Modification, ...]:
             or field (with the closest match), a key given twice, a value of the wrong type or out of its range.
     """
     file = Path(path).expanduser()
-    if not _is_file(file):
+    if not exists(file) or file.is_dir():
         raise ConfigError(f"recipe={str(path)!r}: no such file; give a YAML file that lists modifications")
     root = parse_yaml(file, "a recipe needs three levels")
     reader = NodeReader()
@@ -82,10 +83,3 @@ def _values(reader: NodeReader, cls: type[Modification], node: yaml.Node, file: 
         read = reader.value(value, name, types[name])
         values[name] = beside(read, file.parent) if name in cls.files() and isinstance(read, str) else read
     return values
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # too long for a path
-        return False

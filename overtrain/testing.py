@@ -100,7 +100,8 @@ class ModificationContract:
         first, again, other = (_weights(self._apply(tmp_path, seed=seed).model) for seed in (1, 1, 2))
         assert _equal(first, again), "the same seed gave two outcomes"
         assert not _equal(first, _before()), "values() must change the weights"
-        assert _equal(first, other) is not self.modification.random, f"random={self.modification.random} is not so"
+        random = self._is_random(tmp_path)
+        assert _equal(first, other) is not random, f"is_random() says {random}, which is not so"
 
     def test_neutral_values_are_the_identity(self, tmp_path: Path) -> None:
         if self.modification.neutral is None:
@@ -201,7 +202,22 @@ class ModificationContract:
 
     def test_the_seed_is_in_the_identity_where_it_matters(self, tmp_path: Path) -> None:
         one, two = (self._identity(tmp_path, seed=seed) for seed in (1, 2))
-        assert (one != two) is self.modification.random
+        assert (one != two) is self._is_random(tmp_path)
+
+    def test_what_it_measures_is_declared(self, tmp_path: Path) -> None:
+        """A study can then be told before it runs that it selects by a metric that there is not."""
+        declared = self.modification.metrics
+        measured = {name.partition("/")[0] for name in self._apply(tmp_path).metrics}
+        assert not declared or measured <= set(declared)
+
+    def test_nothing_is_wrong_with_these_values(self, tmp_path: Path) -> None:
+        checkpoint = Checkpoint(repo=_place())
+        given = self._parse(tmp_path)
+        assert given.problems(checkpoint) == []
+        assert all(isinstance(text, str) and text for text in given.remarks(checkpoint))
+
+    def _is_random(self, folder: Path) -> bool:
+        return self._parse(folder).is_random(Checkpoint(repo=_place()))
 
     def _parse(self, folder: Path, **changed: Any) -> Modification:
         return self.modification.parse(self.values(folder) | changed)

@@ -47,6 +47,9 @@ class MirroredTask(Host):
         DataError: rows are missing or malformed.
     """
 
+    OWN_METRICS: ClassVar[tuple[str, ...]] = ()
+    """Metrics that the class adds to those of the YAML's ``metric_list``."""
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         install_excepthook()  # stock `lm_eval` does not catch our errors; show one message instead of a traceback
         warn_if_untried()
@@ -183,6 +186,7 @@ class ChoiceTask(MirroredTask, ChoiceHost):
     """
 
     _ADDED: ClassVar[Mapping[str, bool]] = {"primary": True, "bits_per_byte": False}  # is higher better
+    OWN_METRICS = tuple(_ADDED)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["InitialStd", "resolve_initial_std", "step0_checkpoint"]
+__all__ = ["InitialStd", "initial_std_problem", "resolve_initial_std", "step0_checkpoint"]
 
 SIDE_FILE = "init_std.json"
 
@@ -78,21 +78,59 @@ def resolve_initial_std(source: str, model: PreTrainedModel, checkpoint: Checkpo
     return _number(source, model)
 
 
+def initial_std_problem(source: str, checkpoint: Checkpoint | None) -> str:
+    """Return why `resolve_initial_std` would fail, as far as that is known without the model; else an empty text.
+
+    Nothing is downloaded: of a checkpoint on the hub, files beside the weights are not asked for.
+
+    Args:
+        source: as there.
+        checkpoint: as there; None for one that is still to be pre-trained, which records its deviations.
+    """
+    source = str(source).strip()
+    kind, _, argument = source.partition(":")
+    try:
+        if kind == "family":
+            _table_of(argument)
+        elif kind == "step0" and argument:
+            if checkpoint is not None:
+                step0_checkpoint(argument, checkpoint)
+        elif source not in {"auto", "recorded"}:
+            _given(source)
+        elif checkpoint is not None and checkpoint.is_local:
+            _recorded_deviations(checkpoint, source)
+    except (ConfigError, CheckpointError) as error:
+        return str(error)
+    return ""
+
+
 def _auto(model: PreTrainedModel, checkpoint: Checkpoint) -> InitialStd:
     if checkpoint.side_file(SIDE_FILE) is not None:
         return _recorded(model, checkpoint)
     family = None if checkpoint.is_local else family_of(str(checkpoint.repo))
     if family is not None and family.initial_std is not None:
         return _published(family.name, model)
+    raise _unknown(checkpoint, family)
+
+
+def _unknown(checkpoint: Checkpoint, family: Family | None) -> ConfigError:
     hint = f" ({family.std_source})" if family is not None and family.std_source else ""
-    raise ConfigError(
+    return ConfigError(
         f"init_std=auto: the initial deviations of {checkpoint.repo} are unknown{hint}: no {SIDE_FILE} lies beside the "
         f"weights and no table covers the repository; {_choices()}"
     )
 
 
 def _recorded(model: PreTrainedModel, checkpoint: Checkpoint) -> InitialStd:
+    path, given, stated = _recorded_deviations(checkpoint)
+    return InitialStd(_aligned(given, model, str(path)), "recorded", f"{SIDE_FILE}: {stated}")
+
+
+def _recorded_deviations(checkpoint: Checkpoint, source: str = "recorded") -> tuple[Path, dict[str, float], str]:
+    """Return ``init_std.json``, its deviations, and where it says that they come from."""
     path = checkpoint.side_file(SIDE_FILE)
+    if path is None and source == "auto":
+        raise _unknown(checkpoint, None)
     if path is None:
         raise CheckpointError(
             f"init_std=recorded: no {SIDE_FILE} beside the weights of {checkpoint.repo}; {_choices()}"
@@ -106,7 +144,7 @@ def _recorded(model: PreTrainedModel, checkpoint: Checkpoint) -> InitialStd:
             f'{path} must be {{"source": "...", "std": {{"parameter name": number >= 0, ...}}}} ({error}); correct it '
             "or choose another init_std"
         ) from error
-    return InitialStd(_aligned(given, model, str(path)), "recorded", f"{SIDE_FILE}: {stated}")
+    return path, given, stated
 
 
 def _deviation(value: object) -> float:
@@ -116,10 +154,15 @@ def _deviation(value: object) -> float:
 
 
 def _published(name: str, model: PreTrainedModel) -> InitialStd:
+    family = _table_of(name)
+    return InitialStd(_table(family, model), f"family:{name}", family.std_source)
+
+
+def _table_of(name: str) -> Family:
     tables = {f.name: f for f in FAMILIES.values() if f.initial_std is not None}
     if name not in tables:
         raise ConfigError(f"init_std=family:{name}: no such table{close_match(name, tables)}; {_choices()}")
-    return InitialStd(_table(tables[name], model), f"family:{name}", tables[name].std_source)
+    return tables[name]
 
 
 def _table(family: Family, model: PreTrainedModel) -> dict[str, float]:
@@ -135,6 +178,12 @@ def _table(family: Family, model: PreTrainedModel) -> dict[str, float]:
 
 
 def _number(source: str, model: PreTrainedModel) -> InitialStd:
+    std = _given(source)
+    deviations = {name: 0.0 if _constant(name, p) else std for name, p in model.named_parameters()}
+    return InitialStd(deviations, source, "given: every matrix alike; norm gains and biases 0")
+
+
+def _given(source: str) -> float:
     try:
         std = float(source)
     except ValueError:
@@ -142,8 +191,7 @@ def _number(source: str, model: PreTrainedModel) -> InitialStd:
         raise ConfigError(f"init_std={source!r} is unknown{close_match(source, known)}; {_choices()}") from None
     if not math.isfinite(std) or std <= 0:
         raise ConfigError(f"init_std={source}: a deviation must be a finite number above 0; {_choices()}")
-    deviations = {name: 0.0 if _constant(name, p) else std for name, p in model.named_parameters()}
-    return InitialStd(deviations, source, "given: every matrix alike; norm gains and biases 0")
+    return std
 
 
 def _constant(name: str, parameter: torch.Tensor) -> bool:

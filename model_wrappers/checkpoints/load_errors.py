@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from model_wrappers.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["load_error", "loading"]
+__all__ = ["load_error", "loading", "refuse_empty"]
 
 _LONGEST = 300
 _CODE = "contains custom code"
@@ -99,6 +99,19 @@ def load_error(
     if what == "weights" and _is_damage(error):
         return CheckpointError(f"the weights of {place} are damaged ({_short(error)}); download or copy them again")
     return CheckpointError(f"the {what} of {place} cannot be loaded ({_short(error)}); {_REMEDIES[what]}")
+
+
+def refuse_empty(tokenizer: Any, checkpoint: Checkpoint) -> None:
+    """Check that a tokenizer has a vocabulary: without files, transformers makes an empty one for some architectures.
+
+    Raises:
+        CheckpointError: it makes no tokens of a text.
+    """
+    tokens = tokenizer.encode("Is there a token? 1", add_special_tokens=False)
+    if not tokens or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise CheckpointError(
+            f"the tokenizer of {checkpoint.place()} has no vocabulary, so its files are missing; {_REMEDIES['tokenizer']}"
+        )
 
 
 def _of_an_argument(error: Exception, given: Mapping[str, Any]) -> ConfigError | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from model_wrappers.coerce import coerce
 from model_wrappers.digests import content_digest
 from model_wrappers.errors import ConfigError, close_match
+from model_wrappers.files import exists
 from model_wrappers.generators import isolated_generators
 from model_wrappers.modifications.parts import Axis, Cost, Modified, Shared, field
 
@@ -42,7 +43,9 @@ class Modification(ABC):
             there. False if it is cheap enough to be repeated at every load.
         category: group of the modification in reports: ``noise``, ``finetune``, ``compression``, ``merging``, or a new word.
         axes: the fields that studies vary, the most usual one first.
-        random: whether the seed changes the result. If it does not, cells that differ only in the seed are one cell.
+        random: whether the seed can change the result; see `is_random`.
+        metrics: names of the numbers that `apply` measures, so that a study cannot select by one that there is not; the
+            part before a ``/``. Empty if they are not declared.
         preferred: whether this modification is chosen if the arguments of a command line fit several equally well.
     """
 
@@ -51,6 +54,7 @@ class Modification(ABC):
     category: ClassVar[str]
     axes: ClassVar[tuple[Axis, ...]] = ()
     random: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ()
     preferred: ClassVar[bool] = False
     neutral: ClassVar[Mapping[str, object] | None] = None
     materialise: ClassVar[bool] = False
@@ -95,7 +99,7 @@ class Modification(ABC):
 
         Four things follow for such a field. A study resolves a relative path from the folder of its YAML file. ``weights_id``
         contains the contents of the file (`content`) instead of its path. A finished cell is checked again when the file
-        changes. ``overtrain validate`` calls `missing_files`.
+        changes. ``overtrain validate`` calls `problems`.
         """
         return tuple(f.name for f in dataclasses.fields(cls) if f.metadata["file"])
 
@@ -134,8 +138,33 @@ class Modification(ABC):
         return [
             f"{name}={value!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}"
             for name, value in named.items()
-            if value.startswith(("/", ".", "~")) and not Path(value).expanduser().exists()
+            if value.startswith(("/", ".", "~")) and not exists(Path(value))
         ]
+
+    def is_random(self, checkpoint: Checkpoint | None) -> bool:  # noqa: ARG002
+        """Say whether the seed changes the result. Where it does not, cells that differ only in the seed are one cell.
+
+        Everyone who counts cells or names weights asks this, so the answer must not depend on who asks, and nothing large
+        may be read or downloaded for it.
+
+        Args:
+            checkpoint: the checkpoint to modify; None for one that is still to be pre-trained.
+        """
+        return self.random
+
+    def problems(self, checkpoint: Checkpoint | None) -> list[str]:  # noqa: ARG002
+        """Return a message for everything that would make `apply` fail and can be known now; nothing is downloaded.
+
+        ``overtrain validate`` calls it for every checkpoint of a study. By default: `missing_files`.
+
+        Args:
+            checkpoint: the checkpoint to modify; None for one that is still to be pre-trained.
+        """
+        return self.missing_files()
+
+    def remarks(self, checkpoint: Checkpoint | None) -> list[str]:  # noqa: ARG002
+        """Return what is worth knowing before anything is spent, though nothing fails; as `problems` otherwise."""
+        return []
 
     def cost(self, checkpoint: Checkpoint | None) -> Cost:  # noqa: ARG002
         """Return the cost of applying the modification: by default none beyond one pass over the weights.
@@ -173,10 +202,13 @@ class Modification(ABC):
         """
         read = self.content(tokenizer) if content is None else dict(content)
         others = [other.identity() for other in self.other_checkpoints(checkpoint)]
-        return {"modification": self.name} | self.asked_for() | read | ({"other_checkpoints": others} if others else {})
+        asked = self.asked_for()
+        if not self.is_random(checkpoint):
+            asked.pop("seed", None)
+        return {"modification": self.name} | asked | read | ({"other_checkpoints": others} if others else {})
 
     def asked_for(self) -> dict[str, Any]:
-        """Return the fields that determine the result; without the seed if nothing is random."""
+        """Return the fields that can determine the result; without the seed of a modification that is never random."""
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from model_wrappers.digests import tokenizer_sha256
-from model_wrappers.errors import ConfigError, DataError
+from model_wrappers.errors import ConfigError, DataError, OvertrainError
 from model_wrappers.modifications.base import Axis, Cost, Modification, Modified, field, isolated_generators
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class FineTune(Modification):
     neutral: ClassVar[dict[str, object]] = {"max_steps": 0}
     materialise: ClassVar[bool] = True
     preferred: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = (
+        *("train_steps", "train_loss", "train_loss_last", "validation_loss_before", "validation_loss_before_stderr"),
+        *("validation_loss", "validation_loss_stderr", "distance"),
+    )
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis("learning_rate", "learning rate", scale="log", selected=True),
         Axis("data", "fine-tuning data"),
@@ -135,6 +139,38 @@ class FineTune(Modification):
         found = missing(self.data)
         return [found] if found else []
 
+    def is_random(self, checkpoint: Checkpoint | None) -> bool:
+        """The order of the rows and dropout are random: not so if every step takes all rows and nothing is dropped."""
+        from model_wrappers.training.known import fits_one_batch
+
+        return not fits_one_batch(self.data_spec(), self.train_batch_size) or _has_dropout(checkpoint)
+
+    def problems(self, checkpoint: Checkpoint | None) -> list[str]:
+        from model_wrappers.training.known import rows_at_most, rows_problem
+        from model_wrappers.training.schedule import Schedule, check_warmup
+
+        found = super().problems(checkpoint)
+        if not found and (unreadable := rows_problem(self.data_spec())):
+            found.append(unreadable)
+        rows = self.train_batch_size if self.max_steps is not None else rows_at_most(self.data_spec())
+        if not found and rows is not None:
+            try:
+                check_warmup(Schedule(**{f.name: getattr(self, f.name) for f in fields(Schedule)}), rows)
+            except ConfigError as error:
+                found.append(str(error))
+        return found
+
+    def remarks(self, checkpoint: Checkpoint | None) -> list[str]:
+        if self.is_random(checkpoint):
+            return []
+        batch = f"train_batch_size={self.train_batch_size}"
+        text = (
+            f"seeds cannot differ: all training rows of {self.data} fit one batch ({batch}) and nothing else is random, so "
+            "every seed is the same training and there is one cell for all of them; the error over documents carries the "
+            "comparison. Give more rows or a smaller batch to repeat the training"
+        )
+        return [text]
+
     def cost(self, checkpoint: Checkpoint | None) -> Cost:  # noqa: ARG002
         from model_wrappers.training.sizes import training_tokens
 
@@ -178,8 +214,9 @@ class FineTune(Modification):
         import torch
 
         from model_wrappers.training.data import load_examples
+        from model_wrappers.training.schedule import Schedule
         from model_wrappers.training.tokenise import tokenise
-        from model_wrappers.training.trainer import Schedule, distances, train
+        from model_wrappers.training.trainer import distances, train
 
         dtype = model.dtype
         model = model.float()
@@ -213,6 +250,23 @@ class FineTune(Modification):
             "training_log": trained.log,
         }
         return Modified(final.to(dtype).eval(), trained.metrics | moved, record)
+
+
+def _has_dropout(checkpoint: Checkpoint | None) -> bool:
+    """Say whether the configuration drops anything at random; yes where that cannot be told. Ladders' models do not."""
+    if checkpoint is None:
+        return False
+    try:
+        config = checkpoint.config()
+    except OvertrainError:  # said elsewhere
+        return True
+    return "auto_map" in config or _drops(config)
+
+
+def _drops(value: Any, name: str = "") -> bool:
+    if isinstance(value, dict):
+        return any(_drops(inner, str(key)) for key, inner in value.items())
+    return "drop" in name and isinstance(value, (int, float)) and value > 0
 
 
 def _check_vocabulary(model: PreTrainedModel, rows: Sequence[TokenisedRow]) -> None:

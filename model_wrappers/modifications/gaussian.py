@@ -82,6 +82,7 @@ class Gaussian(Modification):
     category: ClassVar[str] = "noise"
     neutral: ClassVar[dict[str, object]] = {"gamma": 0.0}
     preferred: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("distance",)
     axes: ClassVar[tuple[Axis, ...]] = (Axis("gamma", "noise scale", "initial standard deviations", scale="log"),)
 
     gamma: float = field(doc="noise scale in units of the initial standard deviation, >= 0")
@@ -103,6 +104,12 @@ class Gaussian(Modification):
 
         kind, _, revision = self.init_std.strip().partition(":")
         return (step0_checkpoint(revision, checkpoint),) if kind == "step0" and revision else ()
+
+    def problems(self, checkpoint: Checkpoint | None) -> list[str]:
+        from model_wrappers.checkpoints.initial_std import initial_std_problem
+
+        problem = initial_std_problem(self.init_std, checkpoint)
+        return [*super().problems(checkpoint), *([problem] if problem else [])]
 
     def identity(
         self,

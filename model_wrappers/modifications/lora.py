@@ -12,6 +12,8 @@ from model_wrappers.modifications.finetune import FineTune
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from model_wrappers.checkpoints.checkpoint import Checkpoint
+
 __all__ = ["Lora"]
 
 
@@ -52,6 +54,10 @@ class Lora(FineTune):
             raise ConfigError(
                 f"l2_to_init={self.l2_to_init}: penalises all weights, LoRA moves few; leave one of them out"
             )
+
+    def is_random(self, checkpoint: Checkpoint | None) -> bool:  # noqa: ARG002
+        """The adapters start at random numbers."""
+        return True
 
     def prepare(self, model: PreTrainedModel) -> Any:
         from peft import LoraConfig, get_peft_model

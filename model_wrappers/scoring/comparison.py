@@ -41,7 +41,7 @@ def inside_words(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the last part of each text, split inside a word, where tokens may merge across context and continuation.
 
     >>> inside_words([("It was an interna", "tional day."), ("1 +", " 1")])
-    [('It was an inter', 'national day.')]
+    [('It was an inte', 'rnational day.')]
     """
     found = []
     for context, continuation in pairs:

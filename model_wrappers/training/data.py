@@ -35,7 +35,17 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["NAMED_SETS", "DataSpec", "Example", "LoadedData", "Message", "Segment", "load_examples", "segments_hash"]
+__all__ = [
+    "NAMED_SETS",
+    "DataSpec",
+    "Example",
+    "LoadedData",
+    "Message",
+    "Segment",
+    "held_out",
+    "load_examples",
+    "segments_hash",
+]
 
 _MAX_VALIDATION = 1000
 _SHOWN = 5
@@ -261,11 +271,18 @@ def _template(spec: DataSpec, source: Source, form: Format) -> str:
     return named.template if named is not None and named.format == form.name else form.template
 
 
+def held_out(rows: int, fraction: float) -> int:
+    """Return how many of ``rows`` rows are for validation: at least one where there are two, at most 1,000."""
+    if not fraction or rows < 2:
+        return 0
+    return min(max(1, round(fraction * rows)), _MAX_VALIDATION, rows - 1)
+
+
 def _split(examples: list[Example], spec: DataSpec) -> tuple[list[Example], list[Example]]:
     count = len(examples)
-    if not spec.validation_fraction or count < 2:
+    size = held_out(count, spec.validation_fraction)
+    if not size:
         return examples, []
-    size = min(max(1, round(spec.validation_fraction * count)), _MAX_VALIDATION, count - 1)
     held = set(random.Random(f"validation {spec.data_seed}").sample(range(count), size))  # noqa: S311
     train = [example for index, example in enumerate(examples) if index not in held]
     return train, [examples[index] for index in sorted(held)]

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_wrappers.errors import ConfigError, DataError, close_match
+from model_wrappers.files import exists
 from model_wrappers.mirror import MIRROR_VARIABLE, SUFFIXES, RawRow, files_by_split, mirror_root, read_rows
 from model_wrappers.training.named import NAMED_SETS, NamedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Source", "missing", "open_source"]
+__all__ = ["Source", "local_source", "missing", "open_source"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _log = logging.getLogger(__name__)
@@ -44,9 +45,9 @@ class Source:
 
 def missing(data: str) -> str | None:
     """Return an error message if ``data`` is the path of a file or folder that does not exist, else None."""
-    path = Path(data).expanduser()
+    path = Path(data)
     written_as_path = path.suffix in SUFFIXES or data.startswith((".", "/", "~")) or data.count("/") > 1
-    if data in NAMED_SETS or not written_as_path or _exists(path):
+    if data in NAMED_SETS or not written_as_path or exists(path):
         return None
     return f"data={data!r}: no such file or folder; give a path that exists, seen from {Path.cwd()}"
 
@@ -60,7 +61,7 @@ def open_source(data: str, split: str, config: str | None) -> Source:
     """
     named = NAMED_SETS.get(data)
     path = Path(data).expanduser()
-    if named is None and _exists(path):
+    if named is None and exists(path):
         return _local(path, split, published=False, named=None)
     hub = named.hub if named else data
     config = config or (named.config if named else None)
@@ -82,6 +83,22 @@ def open_source(data: str, split: str, config: str | None) -> Source:
         named,
         _hub(hub, config, split, named.part if named else None),
     )
+
+
+def local_source(data: str, split: str, config: str | None) -> Source | None:
+    """Return the source of rows that lie on this machine, as files or in a mirror of the hub; None for those on the hub.
+
+    Raises:
+        ConfigError: as `open_source`.
+        DataError: as `open_source`.
+    """
+    named = NAMED_SETS.get(data)
+    hub = named.hub if named else data
+    here = named is None and exists(Path(data).expanduser())
+    on_the_hub = _HUB_ID.fullmatch(hub) and not missing(data)
+    if not here and on_the_hub and _mirror(named, hub, config or (named.config if named else None)) is None:
+        return None
+    return open_source(data, split, config)
 
 
 def _mirror(named: NamedSet | None, hub: str, config: str | None) -> Path | None:
@@ -107,13 +124,6 @@ def _mirror(named: NamedSet | None, hub: str, config: str | None) -> Path | None
             f"{root / names[0]}, or unset {MIRROR_VARIABLE} to read from the hub"
         )
     return found
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # too long for a path
-        return False
 
 
 def _local(path: Path, split: str, *, published: bool, named: NamedSet | None) -> Source:

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from model_wrappers.training.forward import (
     pad,
     target_count,
 )
+from model_wrappers.training.schedule import Schedule, check_warmup
 from model_wrappers.training.tokenise import TokenisedRow
 
 if TYPE_CHECKING:
@@ -38,31 +38,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-__all__ = ["Schedule", "Trained", "check_warmup", "distances", "split_batch", "steps_of", "train"]
+__all__ = ["Schedule", "Trained", "distances", "split_batch", "train"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Settings of a training; names and units as in `model_wrappers.modifications.finetune.FineTune`."""
-
-    learning_rate: float
-    lr_scheduler: str
-    warmup_steps: int
-    warmup_ratio: float
-    weight_decay: float
-    epochs: float
-    max_steps: int | None
-    train_batch_size: int
-    micro_batch_size: int | None
-    max_grad_norm: float
-    l2_to_init: float
-    precision: str
-    gradient_checkpointing: bool
-    fsdp: bool
-    resume_every: int
-    seed: int
 
 
 class Trained(NamedTuple):
@@ -146,6 +124,8 @@ class _Order(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.rows), generator=generator).tolist()
+        if len(order) <= self.batch:  # every step takes all rows: then no seed changes so much as a rounding
+            order = sorted(order)
         for start in range(0, len(order), self.batch):
             part = order[start : start + self.batch]
             yield from sorted(part, key=lambda index: -len(self.rows[index].input_ids)) if self._by_length else part
@@ -278,28 +258,6 @@ def train(
             metrics[name] = value
             metrics[f"{name}_stderr"] = stderr
     return Trained(trained, metrics, history)
-
-
-def steps_of(schedule: Schedule, rows: int) -> int:
-    """Return the number of optimiser steps of a training on ``rows`` rows, as Trainer counts them."""
-    if schedule.max_steps is not None:
-        return schedule.max_steps
-    return math.ceil(schedule.epochs * math.ceil(rows / schedule.train_batch_size))
-
-
-def check_warmup(schedule: Schedule, rows: int) -> None:
-    """Refuse a warm-up that is as long as the training, because its learning rate would never reach the peak.
-
-    Raises:
-        ConfigError: the warm-up is too long; the message gives both numbers of steps.
-    """
-    steps = steps_of(schedule, rows)
-    if steps and schedule.warmup_steps >= steps:
-        raise ConfigError(
-            f"warmup_steps={schedule.warmup_steps}: the training has {steps} step{'s' if steps > 1 else ''} ({rows} rows, "
-            f"train_batch_size={schedule.train_batch_size}), so the learning rate would never reach its peak; give fewer "
-            "warmup_steps, more rows or epochs, or a smaller batch"
-        )
 
 
 def _is_finite(entry: Mapping[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: each verb parses its arguments in a file of its own; what it does is imported when it runs."""
+"""The command line: each verb parses its arguments in its own file, and imports its implementation when it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for verb in (demo, validate, sweep, status, report, export, judge, tasks, cache,
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and exit code 2, anything else keeps its traceback."""
+    """Run the command line. A user's error is one message and exit code 2; every other error keeps its traceback."""
     try:
         app()
     except OvertrainError as error:

@@ -68,7 +68,7 @@ def cache_prune(
 def cache_proofs(
     forget: Annotated[bool, typer.Option("--forget", help="Remove all, so that the next runs compare again.")] = False,
 ) -> None:
-    """List or remove what is remembered of the comparisons."""
+    """List or remove stored outcomes of comparisons."""
     from model_wrappers.scoring import proofs
 
     if forget:
@@ -82,7 +82,7 @@ def cache_proofs(
 
 
 def _size(size: int) -> str:
-    """Return bytes for people: powers of 1000, as disks are sold.
+    """Return a size as text, in powers of 1000.
 
     >>> _size(1_234_567)
     '1.2 MB'

@@ -1,4 +1,4 @@
-"""``overtrain export``: results in the form that other tools read."""
+"""``overtrain export``: results in formats of other tools."""
 
 from __future__ import annotations
 

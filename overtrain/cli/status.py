@@ -1,4 +1,4 @@
-"""``overtrain status``: how far a study is."""
+"""``overtrain status``: the progress of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cell's generated answers on disk, read one by one: memory holds where they are, not what they say."""
+"""A cell's generated answers on disk. They are read one by one; only their positions are in memory."""
 
 from __future__ import annotations
 

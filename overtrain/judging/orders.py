@@ -1,4 +1,4 @@
-"""In which order the judge sees two answers: both ways, or one way that AlpacaEval's seed chooses per instruction."""
+"""The order in which the judge sees two answers: both orders, or one order that AlpacaEval's seed chooses per instruction."""
 
 from __future__ import annotations
 

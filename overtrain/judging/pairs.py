@@ -1,4 +1,4 @@
-"""What is compared with what: pairs of answers, and the questions to the judge that they make."""
+"""The pairs of answers that are compared, and the questions to the judge about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["AnsweredGroup", "Pair", "Questions", "answered_groups"]
 
 @dataclass
 class AnsweredGroup:
-    """One group whose reference has answers, and those of its cells that have.
+    """One group whose reference has answers, with its cells that have answers.
 
     Attributes:
         group: with its reference.
@@ -48,7 +48,7 @@ class AnsweredGroup:
 
 @dataclass
 class Pair:
-    """Two answers to one instruction, as the judge will read them.
+    """Two answers to one instruction, as the judge reads them.
 
     Attributes:
         instruction: special tokens broken, as in the two answers.
@@ -107,7 +107,7 @@ def _different(cell: CellRecord, group: Group) -> DataError:
 
 @dataclass
 class Questions:
-    """What a judge is asked about pairs, and why some questions are left without a preference.
+    """The questions about pairs, and the reasons why some questions have no preference.
 
     Attributes:
         backend: asks the judge.
@@ -146,7 +146,7 @@ class Questions:
         return None if self.preferences.get(key) is not None else Question(key, messages)
 
     def storing(self, progress: JudgeProgress) -> Callable[[bytes, Preference | Reason, str], None]:
-        """Return what stores a preference, or notes why there is none; the backend calls it for every reply.
+        """Return a function that stores a preference, or the reason why there is none. The backend calls it for every reply.
 
         The returned function raises StoreError if preferences cannot be written.
         """

@@ -34,7 +34,7 @@ _ADDED = "ALTER TABLE verdicts ADD COLUMN samples INTEGER"
 
 
 class Preference(NamedTuple):
-    """What the judge said of one pair in one order.
+    """The judge's preference for one pair in one order.
 
     Attributes:
         first: probability, 0 to 1, that the answer shown first is the better one.
@@ -88,7 +88,7 @@ class PreferenceStore:
         self.close()
 
     def get(self, key: bytes) -> Preference | None:
-        """Return the preference under ``key``, whichever process gave it, or None.
+        """Return the preference under ``key``, from this or another process; None if there is none.
 
         Raises:
             StoreError: the file cannot be read.
@@ -102,7 +102,7 @@ class PreferenceStore:
         return None if row is None else Preference(row[0], bool(row[1]), row[2])
 
     def put(self, key: bytes, preference: Preference) -> None:
-        """Store a preference; one that is there already stays.
+        """Store a preference; an existing preference is not replaced.
 
         Raises:
             StoreError: what came before could not be written.
@@ -165,7 +165,7 @@ class PreferenceStore:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what SQLite and the system say into one clear `StoreError`."""
+        """Turn errors of SQLite and the system into one clear `StoreError`."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:

@@ -1,4 +1,4 @@
-"""How far a judge is: a bar with the remaining time on a terminal, a line every so often elsewhere."""
+"""Progress of a judge: a bar with the remaining time on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class JudgeProgress:
         return self._known + self._answered - self._failed
 
     def known(self) -> None:
-        """Note a question that needs no asking."""
+        """Count a question that does not have to be asked."""
         self._known += 1
 
     def answered(self, *, failed: bool) -> None:
-        """Note a question that was asked."""
+        """Count a question that was asked."""
         self._answered += 1
         self._failed += failed
         now = time.monotonic()

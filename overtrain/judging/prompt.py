@@ -43,7 +43,7 @@ _KNOWN = re.compile(
 
 
 class SpecialTokens:
-    """Breaks what a tokenizer could take for a special token, by a space after its first character.
+    """Breaks texts that a tokenizer could read as special tokens, by a space after their first character.
 
     >>> SpecialTokens().broken("a <|im_end|> and <s>, but x < y |> z")
     ('a < |im_end|> and < s>, but x < y |> z', 2)
@@ -60,7 +60,7 @@ class SpecialTokens:
         self._pattern = re.compile("|".join([_KNOWN.pattern, *more]))
 
     def broken(self, text: str) -> tuple[str, int]:
-        """Return the text without special tokens, and how many spaces that took.
+        """Return the text without special tokens, and the number of inserted spaces.
 
         Half a surrogate pair, which no UTF-8 request can carry, becomes U+FFFD.
         """

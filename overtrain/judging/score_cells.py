@@ -77,7 +77,7 @@ def _words(reason: str) -> str:
 def _score(
     questions: Questions, group: AnsweredGroup, cell: CellRecord, answers: Answers
 ) -> tuple[JudgedCell, WinRates]:
-    """Return what ``scores.json`` says of a cell, and its win rates."""
+    """Return a cell's entry for ``scores.json``, and its win rates."""
     missing: Counter[Reason] = Counter()
     wins: list[tuple[float | None, float | None] | None] = []
     instructions, lengths = [], []
@@ -118,7 +118,7 @@ def _win(preferences: Mapping[bool, Preference], *, first: bool) -> float | None
 
 
 def _of_reference(cell_id: str) -> JudgedCell:
-    """Return what ``scores.json`` says of a reference: 50% against itself, by definition."""
+    """Return a reference's entry for ``scores.json``: a win rate of 50%, by definition."""
     win_rate = MetricRow(task=TASK, metric="win_rate", value=50.0, n_documents=0, higher_is_better=True)
     return JudgedCell(reference=cell_id, rows=(win_rate,))
 

@@ -20,7 +20,7 @@ DEFAULT_JUDGE = "meta-llama/Meta-Llama-3-70B-Instruct"
 
 
 def locate(what: str, *, cell: str | None = None) -> str:
-    """Return the folder or hub repository that ``what`` stands for.
+    """Return the folder or hub repository that ``what`` names.
 
     Args:
         what: a folder with weights, a ``weights_id`` of the cache (eight characters are enough), a study's folder (with

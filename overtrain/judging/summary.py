@@ -1,4 +1,4 @@
-"""How a judging ended."""
+"""The outcome of a judging."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class JudgingSummary:
     saturated: list[str] = field(default_factory=list)
 
     def add(self, label: str, cell: JudgedCell) -> None:
-        """Note a scored cell."""
+        """Count a scored cell."""
         self.cells += 1
         self.missing += cell.missing
         win_rate = cell.rows[0].value
@@ -47,7 +47,7 @@ class JudgingSummary:
             self.saturated.append(f"{label}: {win_rate:.1f}%")
 
     def sentences(self) -> list[str]:
-        """Return the outcome for people, the most important line last."""
+        """Return the outcome as lines of text, the most important line last."""
         lines = []
         if self.waiting:
             lines.append(

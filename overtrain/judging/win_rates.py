@@ -22,7 +22,7 @@ _HIGHER_IS_BETTER = {"win_rate": True, "missing": False}
 
 @dataclass(frozen=True)
 class WinRates:
-    """The win rate of one cell and what belongs to it.
+    """The win rate of one cell, with errors and counts.
 
     Attributes:
         rows: one per metric: task, metric, value, stderr, n_documents, higher_is_better. ``win_rate`` in percent;

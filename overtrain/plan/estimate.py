@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from model_wrappers.errors import ConfigError
 from overtrain.plan.costs import evaluation_tokens, generated_tokens, machine_for, parameters
 from overtrain.plan.expand import expand
-from overtrain.plan.load import load_study
+from overtrain.plan.load import load_study, refuse
 from overtrain.plan.located import checkpoint_of
+from overtrain.plan.problems import study_problems, study_remarks
 from overtrain.study.study import Study
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ValidationReport:
         assumption: the machine's assumed speed, in words.
         unknown: costs that the estimate leaves out, in words.
         detectable: smallest detectable effects, one entry per variant.
+        remarks: what is worth knowing before anything is spent, such as seeds that cannot differ.
     """
 
     study: Study
@@ -81,6 +82,7 @@ class ValidationReport:
     assumption: str = ""
     unknown: list[str] = field(default_factory=list)
     detectable: list[Detectable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def cost(self) -> str:
@@ -111,6 +113,7 @@ class ValidationReport:
         lines.append(f"tokens: {', '.join(said)}")
         lines.append(f"cost: {self.cost} ({self.flops:.1e} FLOP; {self.assumption})")
         lines += [f"not counted: {text}" for text in self.unknown]
+        lines += [f"note: {text}" for text in self.remarks]
         lines += [_seen(d) for d in self.detectable]
         if s.primary is None:
             lines.append("no primary comparison: name one (primary:) before the study runs")
@@ -126,13 +129,11 @@ def validate(file: str | Path | Study) -> ValidationReport:
     """
     study = file if isinstance(file, Study) else load_study(file)
     cells = expand(study)
-    missing = dict.fromkeys(text for cell in cells for m in cell.modifications for text in m.missing_files())
-    if missing:
-        raise ConfigError("\n".join(missing))
+    refuse(study, study_problems(study))
     counts: dict[str, int] = {}
     for cell in cells:
         counts[cell.variant] = counts.get(cell.variant, 0) + 1
-    report = ValidationReport(study, counts)
+    report = ValidationReport(study, counts, remarks=study_remarks(study))
     unknown: dict[str, None] = {}
     _pretraining(report)
     for cell in cells:
@@ -144,7 +145,7 @@ def validate(file: str | Path | Study) -> ValidationReport:
     report.hours = (report.flops / machine.flops + machine.seconds_per_cell * len(cells) + generating) / 3600
     report.disk_bytes = _disk(report, cells, sizes)
     report.unknown = list(unknown)
-    report.detectable = _detectable(study)
+    report.detectable = _detectable(study, cells)
     return report
 
 
@@ -187,7 +188,7 @@ def _disk(report: ValidationReport, cells: Sequence[Cell], sizes: list[float]) -
     return downloads + len(cells) * (_LARGE_RESULT_BYTES if many else _RESULT_BYTES) + largest * kept
 
 
-def _detectable(study: Study) -> list[Detectable]:
+def _detectable(study: Study, cells: Sequence[Cell]) -> list[Detectable]:
     import pandas as pd
 
     from overtrain.analysis.design import minimum_detectable_effect
@@ -197,7 +198,7 @@ def _detectable(study: Study) -> list[Detectable]:
     budgets = max((len({p.tokens for p in study.points if p.family == f}) for f in families), default=0)
     runs = max((len({p.run for p in study.points if p.family == f}) for f in families), default=1)
     for variant in study.variants:
-        seeds = len(variant.seeds)
+        seeds = max(1, len({cell.seed for cell in cells if cell.variant == variant.name}))
         turn = comparison = None
         if budgets >= 2:
             # With several runs, the run is the repeated unit, so effects are in deviations between runs.

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 from model_wrappers.errors import ConfigError
 from overtrain.plan.axes import grid_labels
 from overtrain.plan.cells import Cell, seeded
+from overtrain.plan.located import checkpoint_of
 from overtrain.plan.reference import reference_cell
 from overtrain.study.study import BASE
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from overtrain.study.study import Study
+    from model_wrappers.modifications.base import Modification
+    from overtrain.study.study import Point, Study
 
 __all__ = ["expand"]
 
@@ -23,6 +25,7 @@ def expand(study: Study) -> list[Cell]:
     """Return the cells of ``study``, ordered by checkpoint. The base cell of a checkpoint comes first.
 
     - A modification at its neutral values changes nothing, so its cell is the base cell.
+    - Where nothing in a variant's steps is random, there is one cell for all seeds, with the first one's label.
     - Cells with equal keys become one cell, with the labels of the first.
     - An AlpacaEval reference with its own seed comes last.
     - Cells without tuning do not answer AlpacaEval's instructions, because they have no template for the prompt. If the
@@ -47,7 +50,7 @@ def _all(study: Study) -> Iterator[Cell]:
         yield Cell(point=point, variant=BASE, tasks=untuned, **common)
         for variant in study.variants:
             for steps, setting in zip(variant.grid, labels[variant.name], strict=True):
-                for seed in variant.seeds:
+                for seed in _seeds(point, steps, variant.seeds):
                     own = tuple(seeded(m, seed) for m in steps if not m.is_neutral())
                     if own:
                         tasks = study.tasks if any(m.materialise for m in own) else untuned
@@ -71,6 +74,14 @@ def _all(study: Study) -> Iterator[Cell]:
                     tasks=study.tasks,
                     **common,
                 )
+
+
+def _seeds(point: Point, steps: Sequence[Modification], seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the seeds whose results differ: the first one alone if nothing in the steps is random."""
+    if len(seeds) == 1:
+        return seeds
+    checkpoint = None if point.ladder is not None else checkpoint_of(point)
+    return seeds if any(m.is_random(checkpoint) for m in steps if not m.is_neutral()) else seeds[:1]
 
 
 def _untuned_tasks(study: Study) -> tuple[str, ...]:

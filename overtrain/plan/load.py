@@ -11,12 +11,12 @@ from overtrain.study.load import read_study
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from overtrain.study.study import Study
 
-__all__ = ["load_study"]
+__all__ = ["load_study", "refuse"]
 
 
 def load_study(file: str | Path) -> Study:
@@ -29,6 +29,26 @@ def load_study(file: str | Path) -> Study:
     read = read_study(file)
     read.refuse(_problems(read.study))
     return read.study
+
+
+def refuse(study: Study, problems: Iterable[tuple[str, str]]) -> None:
+    """Raise for problems that were found in a study after it was read.
+
+    Args:
+        study: read from a file, or made in Python.
+        problems: the key of the file that a problem concerns, with dots between its levels, and the message.
+
+    Raises:
+        ConfigError: there are problems; each is named with the line of the file.
+    """
+    found = list(dict.fromkeys(problems))
+    if not found:
+        return
+    try:
+        read = read_study(study.file)
+    except ConfigError:  # made in Python, or the file is another one by now
+        raise ConfigError("\n".join(text for _, text in found)) from None
+    read.refuse(found)
 
 
 def _problems(study: Study) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ class LocatedPoint:
     @functools.cached_property
     def _verified(self) -> str:
         self.checkpoint.verify()
+        self.checkpoint.config()  # what else fails because of it would be blamed on the tokenizer
         return checkpoint_stamp(self.checkpoint)
 
     @property
@@ -55,10 +56,12 @@ class LocatedPoint:
         """The checkpoint's own tokenizer."""
         from transformers import AutoTokenizer
 
-        from model_wrappers.checkpoints.load_errors import loading
+        from model_wrappers.checkpoints.load_errors import loading, refuse_empty
 
         with loading("tokenizer", self.checkpoint):
-            return AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+            found = AutoTokenizer.from_pretrained(self.checkpoint.location(), **self.checkpoint.load_kwargs())
+            refuse_empty(found, self.checkpoint)
+        return found
 
     @functools.cached_property
     def tokenizer_sha256(self) -> str:

@@ -16,9 +16,9 @@ from model_wrappers.generation.options import GenerateOptions
 from model_wrappers.identity import RequestDigest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["SEEDS", "BuiltTasks", "built_tasks"]
+__all__ = ["SEEDS", "BuiltTasks", "built_tasks", "task_manager", "unknown_task"]
 
 SEEDS = (0, 1234, 1234, 1234)
 """Seeds of Python, numpy, torch and the few-shot sampler; these are lm-eval's defaults."""
@@ -77,8 +77,13 @@ class BuiltTasks:
         return digest.by_task()
 
 
-def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
-    """Return tasks and groups by name. lm-eval's own tasks are indexed (5 s) only if one of them is asked for."""
+def task_manager(tasks: Sequence[str], settings: Mapping[str, Any]) -> Any:
+    """Return lm-eval's ``TaskManager``. lm-eval's own tasks are indexed (5 s) only if one of them is asked for.
+
+    Args:
+        tasks: names of tasks or groups.
+        settings: with ``include_path``, ``metadata`` and ``text_file``; see `overtrain.plan.jobs.Job.settings`.
+    """
     import lm_eval.models  # noqa: F401  (lm-eval fills its registry only while it is empty, so before we register)
     from lm_eval.tasks import TaskManager
 
@@ -92,12 +97,23 @@ def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
     manager = TaskManager(include_defaults=False, include_path=paths, metadata=metadata)
     if any(task not in manager.all_tasks for task in tasks):
         manager = TaskManager(include_path=paths, metadata=metadata)
+    return manager
+
+
+def unknown_task(task: str, manager: Any) -> str:
+    """Return the message about a name that is no task, an empty text for one that is."""
+    if task in manager.all_tasks:
+        return ""
+    near = close_match(task, manager.all_tasks)
+    return f"tasks: no task {task!r}{near}; `lm_eval ls tasks` and `overtrain tasks` show what there is"
+
+
+def _load(tasks: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+    """Return tasks and groups by name."""
+    manager = task_manager(tasks, settings)
     for task in tasks:
-        if task not in manager.all_tasks:
-            raise ConfigError(
-                f"tasks: no task {task!r}{close_match(task, manager.all_tasks)}; `lm_eval ls tasks` and `overtrain tasks` "
-                "show what there is"
-            )
+        if problem := unknown_task(task, manager):
+            raise ConfigError(problem)
     loaded = manager.load(list(tasks))
     mend_groups(loaded["groups"])
     return loaded

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model_wrappers.files import write_whole
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from overtrain.report.drawing import Drawing
 
-__all__ = ["FORMATS", "clear", "remember", "save_figures", "save_tables", "slug"]
+__all__ = ["FORMATS", "clear", "harmless", "remember", "save_figures", "save_tables", "slug"]
 
 FORMATS = ("svg", "pdf", "png")
 """Of every figure; the page holds the first."""
 _MANIFEST = "files.json"
 _DPI = 150
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def slug(name: str) -> str:
@@ -78,12 +79,33 @@ def save_tables(frames: Mapping[str, pd.DataFrame], folder: Path) -> list[str]:
     for name, frame in frames.items():
         if frame.empty:
             continue
-        write_whole(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_whole(folder / f"{name}.csv", harmless(frame).to_csv(index=False, lineterminator="\n"))
         memory = io.BytesIO()
         _uniform(frame).to_parquet(memory, index=False)
         write_whole(folder / f"{name}.parquet", memory.getvalue())
         names.append(name)
     return names
+
+
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose texts no spreadsheet takes for a formula: such a text gets an apostrophe in front.
+
+    A formula begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return; names of tasks, variants and checkpoints
+    come from files of others. Numbers stay as they are, and so do texts that are numbers.
+    """
+    texts = [c for c in frame.columns if frame[c].map(lambda value: isinstance(value, str)).any()]
+    safe = frame.assign(**{str(c): frame[c].map(_quoted) for c in texts})
+    return safe.rename(columns=_quoted, index=_quoted)
+
+
+def _quoted(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _uniform(frame: pd.DataFrame) -> pd.DataFrame:

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from model_wrappers.errors import StoreError
+from overtrain.common.reasons import last_line
 from overtrain.results.judged import judged_documents, read_judged
 from overtrain.results.metrics import TRAINING
 from overtrain.results.record import MetricRow
-from overtrain.results.store import Store
+from overtrain.results.store import CellState, Store
 from overtrain.results.study_file import read_metrics, read_study
 from overtrain_tasks.alpaca_eval import TASK
 
@@ -48,8 +49,8 @@ COLUMNS = (
 )
 """Columns of `load_runs`, before those of the modifications' fields."""
 
-MARKS = ("reference", "reference_only")
-"""Columns of `load_runs` after those, where AlpacaEval has a reference: see there."""
+MARKS = ("reference", "reference_only", "reason")
+"""Columns of `load_runs` after those, where AlpacaEval has a reference or a cell has no result: see there."""
 
 _LABELS = (
     *("checkpoint", "family", "run", "tokens", "checkpoint_learning_rate"),
@@ -58,7 +59,7 @@ _LABELS = (
 
 
 def load_study(path: str | Path) -> StudyRecord:
-    """Return what the study said of itself when it was last swept.
+    """Return the study's record from the last sweep.
 
     Raises:
         StoreError: there is no study in this folder, or its ``study.json`` is damaged or of a newer version.
@@ -73,7 +74,7 @@ def load_study(path: str | Path) -> StudyRecord:
 
 
 def load_judged(path: str | Path) -> JudgedRecord | None:
-    """Return the judge, the references and the win rates of a study; None where nothing was judged.
+    """Return the judge, the references and the win rates of a study; None if nothing was judged.
 
     Raises:
         StoreError: there is no study in this folder, or one of its files is not what was written.
@@ -97,6 +98,7 @@ def load_runs(path: str | Path) -> pd.DataFrame:
     Where answers were judged (``overtrain judge``), their win rates are rows of the task ``overtrain_alpaca_eval``, without a
     value for cells that were not judged, and ``reference`` (bool) marks the cells that the others are compared with.
     ``reference_only`` (bool) is there where the study has a reference with a seed of its own, which is on no curve.
+    ``reason`` (text) is there where a cell failed, diverged or cannot be evaluated, and says why in one line.
 
     Raises:
         StoreError: there is no study in this folder, or one of its files is not what was written.
@@ -105,7 +107,8 @@ def load_runs(path: str | Path) -> pd.DataFrame:
     study = load_study(root)
     store = Store(root)
     judged = read_judged(root, study.cells)
-    states = [store.state(cell.cell_id).status if cell.cell_id else "missing" for cell in study.cells]
+    found_states = [store.state(cell.cell_id) if cell.cell_id else CellState("missing") for cell in study.cells]
+    states = [state.status for state in found_states]
     measured = [
         read_metrics(store.read(cell.cell_id, "metrics.json")) if cell.cell_id and status == "done" else ()
         for cell, status in zip(study.cells, states, strict=True)
@@ -127,16 +130,25 @@ def load_runs(path: str | Path) -> pd.DataFrame:
         "reference": cells["cell_id"].isin(references).to_numpy(bool),
         "reference_only": np.array([cell.reference_only for cell in study.cells], bool),
     }
+    reasons = [_reason(*pair) for pair in zip(study.cells, found_states, strict=True)]
     frame = cells.iloc[numbers].reset_index(drop=True)
     scores = {name: [None if row is None else getattr(row, name) for row in rows] for name in _SCORES}
     frame = pd.concat([frame, pd.DataFrame(scores, columns=list(_SCORES))], axis=1)
     fields = [name for name in cells.columns if name not in COLUMNS]
     shown = {name: mark[numbers] for name, mark in marks.items() if mark.any()}
-    return _typed(frame[[*COLUMNS, *fields]]).assign(**shown)
+    said = {"reason": np.array(reasons, object)[numbers]} if any(reasons) else {}
+    return _typed(frame[[*COLUMNS, *fields]]).assign(**shown, **said)
+
+
+def _reason(cell: CellRecord, state: CellState) -> str:
+    """Return why a cell has no result, on one line; empty for one that has, or that was not run yet."""
+    if state.status in {"failed", "diverged"}:
+        return last_line(state.reason)
+    return (cell.problem or "") if state.status == "missing" else ""
 
 
 def _worst(row: MetricRow) -> float | None:
-    """Return the value of a cell that diverged; None where neither direction is better, as for a distance."""
+    """Return the value of a diverged cell; None if neither direction is better, as for a distance."""
     if row.higher_is_better is None:
         return None
     return -math.inf if row.higher_is_better else math.inf
@@ -228,7 +240,7 @@ _Known = dict[tuple[str, str, str | None], bool | None]
 
 
 def _known_metrics(cells: Sequence[CellRecord], measured: Sequence[Sequence[MetricRow]]) -> _Known:
-    """Return what finished cells measured."""
+    """Return the metrics that finished cells measured."""
     known: _Known = {}
     for cell, rows in zip(cells, measured, strict=True):
         for row in rows:

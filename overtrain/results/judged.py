@@ -47,7 +47,7 @@ PER_DOCUMENT = {"win_rate": "win", "length_difference": "length_difference"}
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeRecord:
-    """Who judged, and how.
+    """The judge and its settings.
 
     Attributes:
         model: as the server names it.
@@ -104,7 +104,7 @@ class GroupRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedCell:
-    """What was judged of one cell.
+    """The judged results of one cell.
 
     Attributes:
         reference: ``cell_id`` of the cell that it was compared with; its own for a reference.
@@ -167,7 +167,7 @@ class JudgedRecord:
 
 
 def read_judged(root: Path, cells: Sequence[CellRecord]) -> JudgedRecord | None:
-    """Return what was judged of the study in ``root``; None if nothing was.
+    """Return the judged results of the study in ``root``; None if nothing was judged.
 
     Args:
         root: the study's folder.

@@ -1,4 +1,4 @@
-"""From lm-eval's results to what a cell keeps: tidy rows of metrics, and one number per document."""
+"""Turns lm-eval's results into a cell's results: tidy rows of metrics, and one number per document."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from overtrain.results.record import MetricRow
+from overtrain.study.settings import TRAINING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["document_columns", "metric_rows", "split_key", "training_rows"]
-
-TRAINING = "training"
-"""Task name of the rows that training and modification report."""
+__all__ = ["TRAINING", "document_columns", "metric_rows", "split_key", "training_rows"]
 
 _RATIOS = {"bits_per_byte": 1 / math.log(2), "nll_per_token": 1.0}
 """Metrics that are sums over sums, and their unit in nats; a document's value is per its own bytes or tokens."""
@@ -108,7 +106,7 @@ def document_columns(
 
 
 def _score(name: str, value: Any, *, mean: bool) -> tuple[float, float] | None:
-    """Return a document's value and weight, or None where the metric has none."""
+    """Return a document's value and weight; None if the metric has none."""
     if name in _RATIOS and isinstance(value, list | tuple) and len(value) == 2:
         loglikelihood, units = float(value[0]), float(value[1])
         return -loglikelihood * _RATIOS[name] / units, units

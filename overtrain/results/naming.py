@@ -1,4 +1,4 @@
-"""Which cell of a study a word on the command line names."""
+"""Finds the cell of a study that a word on the command line names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a study and its plan to the record that a sweep writes, and what changed since the last one."""
+"""Makes the record that a sweep writes from a study and its plan, and finds results that are outdated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PARTS = {
 
 
 def study_record(study: Study, cells: Sequence[Cell], plan: Plan | None = None) -> StudyRecord:
-    """Return what ``study.json`` says of a study.
+    """Return the record of a study for ``study.json``.
 
     Args:
         study: what was asked for.
@@ -80,7 +80,7 @@ def _cell(cell: Cell, job: Job | None, problem: str | None) -> CellRecord:
 
 
 def refused(before: StudyRecord | None, plan: Plan, store: Store) -> list[str]:
-    """Return a message for every finished cell whose weights, rows or versions are not those of today.
+    """Return a message for every finished cell whose weights, rows or versions have changed.
 
     Such a cell is not used any more: what is asked for now has another identity, and is evaluated again.
     """

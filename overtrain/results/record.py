@@ -83,7 +83,7 @@ class VariantRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
-    """One cell: its labels, its identities, and why it has none.
+    """One cell: its labels and its identities, or the reason why it has no identities.
 
     Attributes:
         key: names what is asked for.
@@ -137,7 +137,7 @@ class CellRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """A study as it was last swept: all that analysis and report need beside the cells' own files.
+    """A study at its last sweep: everything that analysis and report need in addition to the cells' own files.
 
     Attributes:
         name: of the study.
@@ -193,7 +193,7 @@ class MetricRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """What one of a cell's files was when it was written."""
+    """Size and hash of one of a cell's files when it was written."""
 
     bytes: int
     sha256: str
@@ -225,7 +225,7 @@ class StatusRecord:
 
 
 def described(study: StudyRecord) -> StudyRecord:
-    """Fill in what the registered modifications say of a study's cells: category, axes, selected value, data sets.
+    """Add the declarations of registered modifications to a study's cells: category, axes, selected value, data sets.
 
     A modification that nobody has registered here has the category ``other``, and its varied fields are axes without a unit.
 

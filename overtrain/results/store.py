@@ -38,7 +38,7 @@ FILES = ("spec.json", "results.json", "metrics.json", "documents.parquet", "trai
 
 @dataclass(frozen=True)
 class CellState:
-    """What the store knows of a cell.
+    """The state of a cell in the store.
 
     Attributes:
         status: ``missing`` also for a folder that cannot be a result; ``reason`` then says why.
@@ -67,11 +67,11 @@ class Store:
         self._work = root / ".work"  # locks, and the logs of running cells
 
     def folder(self, cell_id: str) -> Path:
-        """Return where the cell's files are."""
+        """Return the folder of the cell's files."""
         return self.root / cell_id
 
     def log(self, cell_id: str) -> Path:
-        """Return the file that what the cell prints goes to while it runs."""
+        """Return the log file of the cell while it runs."""
         return self._work / f"{cell_id}.log"
 
     def prepare(self) -> None:
@@ -84,7 +84,7 @@ class Store:
             self._work.mkdir(parents=True, exist_ok=True)
 
     def state(self, cell_id: str) -> CellState:
-        """Return what is known of the cell; cheap enough for thousands (sizes are compared, contents are not hashed)."""
+        """Return the cell's state. This is fast for thousands of cells: sizes are compared, contents are not hashed."""
         folder = self.folder(cell_id)
         try:
             found = self._status(cell_id)
@@ -98,7 +98,7 @@ class Store:
             return CellState("missing", reason=f"its files are damaged ({error!r})")
 
     def _status(self, cell_id: str) -> StatusRecord:
-        """Return what ``status.json`` says.
+        """Return the contents of ``status.json``.
 
         Raises:
             OSError, ValueError: it is missing or damaged.
@@ -107,7 +107,7 @@ class Store:
 
     @staticmethod
     def _refusal(folder: Path, found: StatusRecord) -> str:
-        """Return why a folder is no result of the cell that it is named after, or an empty text."""
+        """Return why a folder is not a result of the cell in its name; an empty text if it is."""
         for name, about in found.files.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != about.bytes:
@@ -163,7 +163,7 @@ class Store:
             lock.release()
 
     def claimed(self, cell_id: str) -> bool:
-        """Say whether some process holds the cell now."""
+        """Return whether a process holds the cell now."""
         if not (self._work / f"{cell_id}.lock").exists():
             return False
         with self.claim(cell_id) as ours:
@@ -178,7 +178,7 @@ class Store:
         started: float,
         error: str = "",
     ) -> None:
-        """Put a whole cell in its place; an earlier state of it is replaced. Call it while holding the claim.
+        """Write a complete cell and replace its earlier state. Call this while holding the claim.
 
         Args:
             cell_id: the digest of ``identity`` in ``spec.json``.

@@ -32,7 +32,7 @@ class _Rows:
 
 
 def read_study(root: Path) -> StudyRecord | None:
-    """Return what the folder's ``study.json`` says; None if there is none.
+    """Return the contents of the folder's ``study.json``; None if there is none.
 
     Raises:
         StoreError: the file is damaged, or was written by a newer version of this package.

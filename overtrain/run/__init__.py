@@ -1,1 +1,1 @@
-"""Runs a study's cells and says how far it is."""
+"""Runs a study's cells, and reports the progress."""

@@ -99,7 +99,7 @@ class CellRunner:
 
 
 def spec_file(job: Job) -> bytes:
-    """Return the contents of ``spec.json``: what was asked for, and what ``cell_id`` is the digest of."""
+    """Return the contents of ``spec.json``: the cell's spec, and the data whose digest is ``cell_id``."""
     spec = {
         "cell_id": job.cell_id,
         "identity": job.identity,

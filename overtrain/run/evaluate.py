@@ -1,4 +1,4 @@
-"""One cell in this process: lm-eval's own evaluation, with everything shared that cells have in common.
+"""Evaluates one cell in this process with lm-eval; cells share their tasks, requests and base weights.
 
 A `Session` keeps the tasks with their requests already built, and the weights of the last base model. What comes out is
 lm-eval's results JSON, as ``simple_evaluate`` would have put it together.
@@ -149,7 +149,7 @@ class Session:
 
 
 def _check(job: Job, found: Mapping[str, Any]) -> None:
-    """Refuse results of anything but what the job names.
+    """Refuse results that do not belong to the job.
 
     Raises:
         DataError: weights, rows or dtype are not those that the cell was planned with.
@@ -171,7 +171,7 @@ def _check(job: Job, found: Mapping[str, Any]) -> None:
 
 @functools.cache
 def _environment() -> dict[str, Any]:
-    """Return lm-eval's description of machine and versions; made once a process, because it forks ``pip list``."""
+    """Return lm-eval's description of machine and versions. It is made once per process, because it runs ``pip list``."""
     from lm_eval.loggers.utils import add_env_info, get_git_commit_hash
 
     about: dict[str, Any] = {"git_hash": get_git_commit_hash()}
@@ -195,7 +195,7 @@ def _device() -> str:
 
 
 def _free() -> None:
-    """Give an accelerator's memory back before the next model comes."""
+    """Free an accelerator's memory before the next model is loaded."""
     import torch
 
     if torch.cuda.is_available():

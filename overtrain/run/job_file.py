@@ -1,4 +1,4 @@
-"""Hands one job over to the processes that a sweep starts for it.
+"""Passes one job to the processes that a sweep starts for it.
 
 The job is pickled, so the processes run what the sweep has planned, whatever has happened to the study's YAML file since.
 Reading a pickle runs code that its writer chose. The file is therefore written for its owner alone, and a file that

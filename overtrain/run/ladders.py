@@ -21,7 +21,7 @@ FOLDER = "ladders"
 
 
 def locate(points: Iterable[Point], runs: Path) -> dict[str, Point]:
-    """Return digest of spec -> point with its folder, for published checkpoints, folders and whatever is pre-trained.
+    """Return digest of spec -> point with its folder, for published checkpoints, folders and pre-trained runs.
 
     Raises:
         StoreError: a folder under ``runs`` holds a checkpoint of another recipe or of other text.
@@ -36,7 +36,7 @@ def locate(points: Iterable[Point], runs: Path) -> dict[str, Point]:
 
 
 def held_out(points: Iterable[Point], runs: Path) -> Path | None:
-    """Return the documents that the first ladder's text holds out, None where there is no ladder."""
+    """Return the held-out documents of the first ladder's text; None if there is no ladder."""
     first = next((p.ladder for p in points if p.ladder), None)
     return None if first is None else (_home(first.recipe, runs) / "text" / "held_out.jsonl").resolve()
 
@@ -54,7 +54,7 @@ def pretrain_missing(
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Pre-train every run of the study's ladders that is not there; of several processes on one folder one does.
+    """Pre-train every missing run of the study's ladders. If several processes use one folder, one of them trains.
 
     Args:
         points: of the study.
@@ -80,7 +80,7 @@ def pretrain_missing(
 
 
 def _pretrain(points: Sequence[Point], runs: Path, workers: int | None, progress: Callable[[int], None]) -> None:
-    """Pre-train what is missing of one recipe."""
+    """Pre-train the missing runs of one recipe."""
     from overtrain.common.pool import Pool
     from overtrain.pretrain.ladder import finished, train_run
     from overtrain.pretrain.prepared import prepare

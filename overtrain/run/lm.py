@@ -34,7 +34,7 @@ class HeldWeights:
 
     @contextlib.contextmanager
     def sharing(self, modifications: Iterable[Modification]) -> Iterator[None]:
-        """Let ``modifications`` share, inside the block, what earlier cells of this process left."""
+        """Let ``modifications`` use the shared objects of earlier cells of this process inside the block."""
         with contextlib.ExitStack() as stack:
             for kind in dict.fromkeys(type(m) for m in modifications):
                 if kind not in self._shared:
@@ -51,7 +51,7 @@ class HeldWeights:
         return self._tokenizer[1]
 
     def take(self, key: str) -> Any:
-        """Return the model called ``key`` with the weights that it was loaded with, or None; another one is let go."""
+        """Return the model called ``key`` with its original weights, or None. Another model is released."""
         import torch
 
         if key != self._key:

@@ -1,4 +1,4 @@
-"""How far a study is, from its folder alone: what the live table shows."""
+"""The progress of a study, read from its folder alone, for the live table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from overtrain.common.progress import duration
+from overtrain.common.reasons import grouped, last_line
 from overtrain.plan.expand import expand
 from overtrain.plan.load import load_study
 from overtrain.results.record import StudyRecord
@@ -30,7 +31,7 @@ _COUNTS = ("done", "diverged", "failed", "running", "missing")
 
 @dataclass
 class VariantStatus:
-    """Counts of one variant's cells; ``seconds`` are those of the finished ones, in all."""
+    """Counts of one variant's cells; ``seconds`` is the total time of the finished cells."""
 
     variant: str
     done: int = 0
@@ -47,7 +48,7 @@ class VariantStatus:
 
 
 class CellNote(NamedTuple):
-    """A cell's label and what is said of it."""
+    """A cell's label and a note about it."""
 
     label: str
     text: str
@@ -55,7 +56,7 @@ class CellNote(NamedTuple):
 
 @dataclass
 class StudyStatus:
-    """How far a study is.
+    """The progress of a study.
 
     Attributes:
         study: its name.
@@ -85,7 +86,7 @@ class StudyStatus:
 
 
 def status(study: Study | str | Path, runs_dir: str | Path = "runs") -> StudyStatus:
-    """Return how far ``study`` is; reads small files only and disturbs no sweep that is under way.
+    """Return the progress of ``study``. It reads only small files, and does not disturb a running sweep.
 
     Raises:
         ConfigError: the study is wrong.
@@ -121,7 +122,7 @@ def _note(found: StudyStatus, row: VariantStatus, cell: Cell, record: CellRecord
         if state.status == "diverged":
             found.diverged[cell.key] = CellNote(cell.label, state.reason)
         if state.status == "failed":
-            found.failed[cell.key] = CellNote(cell.label, (state.reason.strip().splitlines() or [""])[-1])
+            found.failed[cell.key] = CellNote(cell.label, last_line(state.reason))
     elif store.claimed(record.cell_id):
         row.running += 1
         found.running[cell.key] = CellNote(cell.label, str(store.log(record.cell_id)))
@@ -156,9 +157,11 @@ def status_table(found: StudyStatus) -> Table:
 
 def _caption(found: StudyStatus) -> str:
     lines = [f"{found.to_pretrain} runs of the ladder still to pre-train"] if found.to_pretrain else []
-    lines += [f"diverged: {label}: {reason}" for label, reason in list(found.diverged.values())[:5]]
-    lines += [f"failed: {label}: {reason}" for label, reason in list(found.failed.values())[:5]]
-    lines += [f"{count} cells cannot be evaluated: {text}" for text, count in list(found.problems.items())[:5]]
+    lines += grouped("diverged", found.diverged.values())[:5] + grouped("failed", found.failed.values())[:5]
+    lines += [
+        f"{count} cell{'s' * (count > 1)} cannot be evaluated: {text}"
+        for text, count in list(found.problems.items())[:5]
+    ]
     if found.remaining is not None and (found.count("missing") or found.count("running")):
         lines.append(
             f"about {duration(found.remaining)} left at the pace of {max(1, found.count('running'))} at a time"

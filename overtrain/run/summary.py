@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from overtrain.common.reasons import grouped, last_line
 from overtrain.results.store import Store
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Summary:
         ran: how many of those this sweep evaluated.
         diverged: labels of those whose weights or scores are not finite, with what was not.
         failed: labels of those that failed, with the last line of the error.
+        reasons: ``diverged`` and ``failed`` -> label and reason of every such cell.
         missing: labels of those without a result, in a dry run what would be evaluated.
         refused: finished cells that are not what they were.
         problems: why cells cannot be evaluated: message -> how many.
@@ -45,6 +47,7 @@ class Summary:
     ran: int = 0
     diverged: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    reasons: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {"diverged": [], "failed": []})
     missing: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     problems: dict[str, int] = field(default_factory=dict)
@@ -54,15 +57,16 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell has a result; to have diverged is one."""
+        """Whether every cell has a result; a diverged cell counts as one."""
         return self.done + len(self.diverged) == self.cells
 
     def sentences(self) -> list[str]:
-        """Return the summary for people, the most important line last."""
+        """Return the summary as lines of text, the most important line last."""
         lines = [f"refused: {text}" for text in self.refused]
-        lines += [f"{count} cells cannot be evaluated: {text}" for text, count in self.problems.items()]
-        lines += [f"diverged: {text}" for text in self.diverged]
-        lines += [f"failed: {text}" for text in self.failed]
+        lines += [
+            f"{count} cell{'s' * (count > 1)} cannot be evaluated: {text}" for text, count in self.problems.items()
+        ]
+        lines += grouped("diverged", self.reasons["diverged"]) + grouped("failed", self.reasons["failed"])
         if self.dry_run:
             lines += [f"would run: {label}" for label in self.missing]
             ladder = f"{self.pretrained} runs to pre-train, " if self.pretrained else ""
@@ -95,11 +99,10 @@ def summarise(study: Study, chosen: Sequence[Cell], plan: Plan, root: Path) -> S
         state = store.state(job.cell_id)
         if state.status == "done":
             summary.done += 1
-        elif state.status == "diverged":
-            summary.diverged.append(f"{cell.label}: {state.reason}")
-        elif state.status == "failed":
-            last = state.reason.strip().splitlines()[-1:] or [""]
-            summary.failed.append(f"{cell.label}: {last[0]}")
+        elif state.status in {"diverged", "failed"}:
+            reason = last_line(state.reason)
+            summary.reasons[state.status].append((cell.label, reason))
+            (summary.failed if state.status == "failed" else summary.diverged).append(f"{cell.label}: {reason}")
         else:
             summary.missing.append(cell.label)
     return summary

@@ -127,7 +127,7 @@ def plan_study(study: Study, cells: Sequence[Cell], runs: Path) -> tuple[Plan, l
 
 
 def _executor(runner: CellRunner, *, ray: str | None, workers: int | None) -> Executor:
-    """Return what runs the jobs: a Ray cluster, several workers, or this process."""
+    """Return the executor of the jobs: a Ray cluster, several workers, or this process."""
     if ray is not None:
         from overtrain.run.executors.ray import RayExecutor
 

@@ -1,4 +1,4 @@
-"""What becomes of tuned weights: kept in the cache until no cell of the study needs them, or longer if the study says so."""
+"""Removes tuned weights from the cache when no cell of the study needs them, unless the study keeps them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _remove(tuned_id: str) -> None:
 
 
 def _score(job: Job, study: Study, store: Store) -> float | None:
-    """Return what the study selects by, lower being better, or None for a cell without it."""
+    """Return the score by which the study selects (lower is better), or None for a cell without it."""
     if store.state(job.cell_id).status != "done":
         return None
     for row in read_metrics(store.read(job.cell_id, "metrics.json")):

@@ -1,4 +1,4 @@
-"""What one key of a study's file says about another: variants, budgets, tasks and texts that must exist."""
+"""Checks keys of a study's file against each other: variants, budgets, tasks and texts that must exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from overtrain.study.settings import PrimaryComparison, ReferenceChoice
     from overtrain.study.study import Study
 
-__all__ = ["check_study"]
+__all__ = ["check_study", "own_tasks"]
+
+_MOST_CELLS = 100_000
 
 
 def check_study(reader: Reader, root: yaml.MappingNode, study: Study) -> Study:
@@ -35,6 +37,7 @@ def check_study(reader: Reader, root: yaml.MappingNode, study: Study) -> Study:
         study: as far as it could be read.
     """
     _check_name(reader, root, study)
+    _check_size(reader, root, study)
     _check_tasks(reader, root, study)
     _check_text(reader, root, study)
     _check_answers(reader, root, study)
@@ -52,11 +55,23 @@ def _check_name(reader: Reader, root: yaml.Node, study: Study) -> None:
         )
 
 
+def _check_size(reader: Reader, root: yaml.Node, study: Study) -> None:
+    """Note a study with more cells than can be planned: a list too many, as a rule."""
+    variants = sum(len(v.grid) * len(v.seeds) for v in study.variants)
+    cells = len(study.points) * (1 + variants)
+    if cells > _MOST_CELLS:
+        reader.problem(
+            child(root, "modifications"),
+            f"the study has {cells:,} cells ({len(study.points):,} checkpoints, {variants:,} settings with their seeds); at "
+            f"most {_MOST_CELLS:,}, shorten a list or make several studies of it",
+        )
+
+
 def _check_tasks(reader: Reader, root: yaml.Node, study: Study) -> None:
     """Note names that look like tasks of this package and are none; other names are lm-eval's."""
     if not any(task.startswith("overtrain_") for task in study.tasks):
         return
-    known = _own_tasks(study.evaluation.include_path)
+    known = own_tasks(study.evaluation.include_path)
     node = child(root, "tasks")
     for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         task = str(item.value)
@@ -66,7 +81,7 @@ def _check_tasks(reader: Reader, root: yaml.Node, study: Study) -> None:
             )
 
 
-def _own_tasks(include_path: str | None) -> set[str]:
+def own_tasks(include_path: str | None) -> set[str]:
     """Return the names in our task YAMLs and those of ``include_path``, without importing lm-eval."""
     import overtrain_tasks
 

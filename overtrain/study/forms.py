@@ -29,7 +29,7 @@ _RUN = "name of the pre-training run; without it, the family"
 
 @dataclass(frozen=True, kw_only=True)
 class Form(FileSection):
-    """A section that is turned into something else.
+    """A section of the file that is converted to another class after reading.
 
     Attributes:
         node: where it stands in the file, for messages.

@@ -42,7 +42,7 @@ def preset_names() -> list[str]:
 
 
 def _folders() -> list[Path]:
-    """Return where presets are: inside the installed package, or beside it in a checkout of the repository."""
+    """Return the folder of the presets: inside the installed package, or beside it in a checkout of the repository."""
     package = Path(__file__).resolve().parents[1]
     places = [package / "configs"]
     if (package.parent / "pyproject.toml").is_file():

@@ -6,12 +6,14 @@ from collections.abc import Mapping  # noqa: TC003  (read at run time by get_typ
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from model_wrappers.host_arguments import DEVICES
 from overtrain.common.schema import FileSection, key
 from overtrain_tasks.alpaca_eval import TASK
 
 __all__ = [
     "LADDER_TEXT",
     "SELECTIONS",
+    "TRAINING",
     "CellResources",
     "Evaluation",
     "JudgeSettings",
@@ -19,6 +21,9 @@ __all__ = [
     "ReferenceChoice",
     "Selection",
 ]
+
+TRAINING = "training"
+"""Task name of what training and modifications measure of themselves."""
 
 LADDER_TEXT = "ladder"
 """``text_file`` of a study with a ladder: the documents that the ladder's text holds out."""
@@ -67,7 +72,12 @@ evaluation:
         allowed="an integer of 1 or more, or auto",
         doc="requests per forward pass on lm-eval's own path; it changes no score beyond rounding",
     )
-    device: str | None = key(None, doc="torch device; without it, an accelerator if there is one, else the CPU")
+    device: str | None = key(
+        None,
+        pattern=r"cpu|cuda(:\d+)?|mps",
+        allowed=DEVICES,
+        doc="torch device: `cpu`, `cuda`, `cuda:N` or `mps`; by default an accelerator if there is one, else the CPU",
+    )
     samples: bool = key(
         False, doc="keep the texts and answers of every document; tasks that generate text always keep them"
     )
@@ -92,7 +102,7 @@ class Selection(FileSection):
     example: ClassVar[str] = "select: {task: training, metric: validation_loss}\n"
 
     metric: str = key(doc="a metric of the task; the lowest or highest value wins, as the metric says")
-    task: str = key("training", doc="one of the study's tasks, or `training` for the metrics of the training itself")
+    task: str = key(TRAINING, doc="one of the study's tasks, or `training` for the metrics of the training itself")
     how: Literal["metric", "cross_fit", "reported"] = "metric"
 
     def describe(self) -> dict[str, Any]:

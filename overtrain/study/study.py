@@ -1,4 +1,4 @@
-"""What a study is, as frozen data: what `overtrain.study.load` reads from YAML and everything else works on."""
+"""A study as frozen dataclasses. `overtrain.study.load` reads them from YAML, and all other rooms work with them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Point:
         return f"{self.repo}{inside}@{self.revision}"
 
     def spec(self) -> dict[str, Any]:
-        """Return what says which weights these are, as JSON data; labels such as family and tokens are no part of it."""
+        """Return the data that identify the weights, as JSON. Labels such as family and tokens are not included."""
         if self.ladder is not None:
             return {"ladder": self.ladder.recipe.run(self.ladder.budget)}
         where = {"folder": self.repo} if self.local else {"repo": self.repo, "revision": self.revision}

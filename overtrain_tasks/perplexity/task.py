@@ -50,6 +50,8 @@ class RollingTask(MirroredTask, RollingHost):
     (null: all). Documents without text are dropped; the metadata's ``documents_empty`` is their number.
     """
 
+    OWN_METRICS = tuple(_AGGREGATIONS)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         for name, (value, stderr) in _AGGREGATIONS.items():

@@ -65,7 +65,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class JudgeServer:
-    """A server that has the judge, and the prompt.
+    """The server of the judge, and the prompt.
 
     Attributes:
         endpoint: the server and the model.
@@ -78,7 +78,7 @@ class JudgeServer:
     special: SpecialTokens
 
     def key(self, asked: Mapping[str, Any]) -> bytes:
-        """Return what a preference is stored under: the digest of the template and of everything that ``asked`` names."""
+        """Return the key of a preference: the digest of the template and of everything in ``asked``."""
         return preference_key({"template": self.template.sha256} | dict(asked))
 
 
@@ -106,14 +106,14 @@ class Backend(Protocol):
         ...
 
     def key(self, messages: Messages) -> bytes:
-        """Return what the preference is stored under.
+        """Return the key under which the preference is stored.
 
         Two questions have one key only if model, prompt, messages, backend and number of samples are the same.
         """
         ...
 
     def describe(self) -> BackendRecord:
-        """Return what ``scores.json`` says of how the judge is asked."""
+        """Return the description of the backend for ``scores.json``."""
         ...
 
     async def ask(self, questions: Iterable[Question], on_reply: OnReply) -> None:

@@ -89,7 +89,7 @@ async def prepare(server: JudgeServer) -> LogprobsBackend:
 
 
 def read_preference(body: Mapping[str, Any]) -> Preference | Reason:
-    """Return P(m) / (P(m) + P(M)) from a chat completion, or why it says nothing.
+    """Return P(m) / (P(m) + P(M)) from a chat completion, or the reason why it gives no preference.
 
     >>> top = [{"token": "m", "logprob": -0.5}, {"token": "M", "logprob": -0.5 - math.log(3)}]
     >>> round(read_preference({"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}).first, 9)

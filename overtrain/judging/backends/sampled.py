@@ -87,7 +87,7 @@ class SampledBackend:
 
 
 class _Sampling:
-    """What one `SampledBackend.ask` is in the middle of."""
+    """The state of one `SampledBackend.ask`."""
 
     def __init__(self, backend: SampledBackend, fresh: Iterator[Question], on_reply: OnReply) -> None:
         self._backend, self._fresh, self._on_reply = backend, fresh, on_reply
@@ -96,7 +96,7 @@ class _Sampling:
         self.unfinished: deque[_Tally] = deque()
 
     def requests(self) -> Iterator[tuple[_Tally, Mapping[str, Any]]]:
-        """Yield requests until nothing is to be asked now; samples that come back later may be too few again."""
+        """Yield requests until no sample is missing. More may be needed later, if a server returns too few samples."""
         while True:
             if self.unfinished:
                 tally = self.unfinished.popleft()
@@ -108,7 +108,7 @@ class _Sampling:
             yield tally, self._backend.request(tally.question.messages, self._backend.samples - tally.count)
 
     def answered(self, tally: _Tally, answer: Reply) -> None:
-        """Count the samples of one answer; hand the preference over when all samples of its question have come."""
+        """Count the samples of one reply; hand over the preference when all samples of its question have arrived."""
         if answer.body is None:
             self._on_reply(tally.question.key, answer.kind, answer.error or "")  # type: ignore[arg-type]  # "ok" has a body
             return

@@ -19,7 +19,7 @@ from model_wrappers.compat import logged_text
 from model_wrappers.errors import StoreError
 from model_wrappers.files import write_whole
 from overtrain.report.export.form import ExportForm
-from overtrain.report.files import slug
+from overtrain.report.files import harmless, slug
 from overtrain_tasks.alpaca_eval import TASK
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _annotations(
 def _leaderboard(table: dict[str, dict[str, Any]]) -> str:
     import pandas as pd
 
-    frame = pd.DataFrame.from_dict(table, orient="index", columns=list(COLUMNS))
+    frame = harmless(pd.DataFrame.from_dict(table, orient="index", columns=list(COLUMNS)))
     text = io.StringIO()
     frame.sort_values("win_rate", ascending=False).to_csv(text)
     return text.getvalue()

@@ -120,7 +120,7 @@ def _collect(ray: Any, waiting: dict[Any, Job]) -> Iterator[JobOutcome]:
 
 
 def _store_lost(job: Job, error: Exception) -> JobStatus:
-    """Store a cell that no worker survived as failed, unless another process works on it or has finished it."""
+    """Store a cell as failed if its workers died, unless another process runs it or has finished it."""
     store = Store(job.root)
     with store.claim(job.cell_id) as ours:
         if ours and store.state(job.cell_id).status == "done":

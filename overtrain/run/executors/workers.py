@@ -51,7 +51,7 @@ class WorkersExecutor:
 
 @dataclass(frozen=True)
 class _Message:
-    """What a worker says: the cell and how its job ended there."""
+    """A message of a worker: the cell, and how its job ended in this worker."""
 
     worker: int
     cell_id: str
@@ -59,7 +59,7 @@ class _Message:
 
 
 class _Merged:
-    """Makes one outcome per job of what all workers say.
+    """Merges the messages of all workers into one outcome per job.
 
     The worker that ran a job says ``done`` or ``failed``, the others say ``skipped``. The outcome is ``skipped`` only if all
     workers say so. Repeated messages count once.

@@ -15,7 +15,7 @@ def test_training_data_that_are_not_there_are_named_before_anything_runs(make_mo
     (tmp_path / "sums.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"data='sums.jsonl': no such file") as caught:
         validate(study)
-    assert len(str(caught.value).splitlines()) == 1, "one message for all cells"
+    assert str(caught.value).count("no such file") == 1, "one message for all cells"
 
 
 def test_a_hub_data_set_of_unknown_size_is_said_not_to_be_counted(make_model, tmp_path):
