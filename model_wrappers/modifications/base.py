@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003  (read at run time by get_type_hints)
@@ -205,7 +206,22 @@ class Modification(ABC):
         asked = self.asked_for()
         if not self.is_random(checkpoint):
             asked.pop("seed", None)
-        return {"modification": self.name} | asked | read | ({"other_checkpoints": others} if others else {})
+        found = {"modification": self.name} | asked | read | ({"other_checkpoints": others} if others else {})
+        source = self.implementation()
+        return found | ({"implementation": source} if source else {})
+
+    @classmethod
+    def implementation(cls) -> str | None:
+        """Return a hash of the file that defines the class; None for this package's own modifications.
+
+        If a user changes the code of a modification, the same fields give other results, so these get other ids.
+        """
+        if cls.__module__.startswith("model_wrappers."):
+            return None
+        try:
+            return content_digest(Path(inspect.getfile(cls)))
+        except (TypeError, OSError):  # defined in a notebook: there is no file
+            return None
 
     def asked_for(self) -> dict[str, Any]:
         """Return the fields that can determine the result; without the seed of a modification that is never random."""

@@ -54,13 +54,25 @@ def _found() -> tuple[dict[str, type[Modification]], list[str]]:
             cls.name: cls for cls in _classes(vars(importlib.import_module(f"{package.__name__}.{module}")).values())
         }
     problems: list[str] = []
+    claimed: dict[str, list[tuple[str, type[Modification]]]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (_package(p), p.name)):
         try:
-            found |= _of_package(point, found)
-        except Exception as error:  # noqa: BLE001  (somebody else's package may raise anything)
+            added = _of_package(point, found)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (somebody else's package may raise anything)
             problems.append(
                 f"package {_package(point)}: its modifications are left out ({type(error).__name__}: {error}); update it or "
                 f"uninstall it (entry point {point.name} = {point.value})"
+            )
+            continue
+        for name, cls in added.items():
+            claimed.setdefault(name, []).append((_package(point), cls))
+    for name, claims in claimed.items():
+        if len(claims) == 1:
+            found[name] = claims[0][1]
+        else:
+            packages = " and ".join(package for package, _ in claims)
+            problems.append(
+                f"packages {packages}: each has a modification called {name!r}, so neither is used; uninstall one"
             )
     for problem in problems:
         _log.warning(problem)
@@ -86,7 +98,22 @@ def _of_package(point: EntryPoint, known: dict[str, type[Modification]]) -> dict
             raise ValueError(f"{cls.__name__} lacks {', '.join(lacking or sorted(cls.__abstractmethods__))}")
         if any(isinstance(value, dataclasses.Field) for value in vars(cls).values()):
             raise ValueError(f"{cls.__name__} lacks the decorator @dataclass(frozen=True, kw_only=True)")
+        _check_named_fields(cls)
     return found
+
+
+def _check_named_fields(cls: type[Modification]) -> None:
+    """Check that what the class says of its fields is about fields that it has.
+
+    Raises:
+        ValueError: it is not.
+    """
+    fields = set(cls.fields())
+    for what, names in (("neutral", set(cls.neutral or ())), ("axes", {axis.field for axis in cls.axes})):
+        if names - fields:
+            raise ValueError(
+                f"{cls.__name__}.{what} names {', '.join(sorted(names - fields))}, which is no field of it"
+            )
 
 
 def _classes(values: Iterable[object]) -> Iterator[type[Modification]]:

@@ -256,7 +256,8 @@ def train(
     for name, (value, stderr) in {"validation_loss_before": before, "validation_loss": after}.items():
         if value is not None:
             metrics[name] = value
-            metrics[f"{name}_stderr"] = stderr
+            if math.isfinite(stderr):  # one row has no standard error, and JSON has no NaN
+                metrics[f"{name}_stderr"] = stderr
     return Trained(trained, metrics, history)
 
 

@@ -23,9 +23,9 @@ from overtrain.analysis.long import per_group
 from overtrain.analysis.sensitivity import sensitivity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["adjacent", "halves", "sham"]
+__all__ = ["adjacent", "failed_checks", "halves", "sham"]
 
 
 def halves(frame: pd.DataFrame, *, by: Sequence[str] = (), level: float = 0.05) -> pd.DataFrame:
@@ -108,3 +108,31 @@ def adjacent(frame: pd.DataFrame, tolerance: float = 0.02, level: float = 0.05) 
         raise DataError(f"no two budgets lie within {tolerance:.0%} of each other; evaluate neighbours of a checkpoint")
     table = pd.concat([compare(frame, a, b, level=level) for a, b in close], ignore_index=True)
     return holm(table, level=level).assign(passed=lambda t: ~t["significant"]).drop(columns="significant")
+
+
+def failed_checks(
+    claims: pd.DataFrame, checks: Mapping[str, pd.DataFrame], *, on: Sequence[str] = ("family", "line")
+) -> pd.Series:
+    """Say beside each claim which A/A checks of its curve failed.
+
+    A check of a curve is made on one endpoint and concerns all of them: they share the models. It says nothing about other
+    curves.
+
+    Args:
+        claims: one row per claim, with the columns ``on``.
+        checks: frames of checks with ``passed`` and the columns ``on``, each under what its failure means, in words. A check
+            without a result (missing) has not failed.
+        on: columns that name a curve.
+
+    Returns:
+        The failures in words, joined by semicolons, empty where none failed, with the index of ``claims``.
+    """
+    failures: dict[tuple[object, ...], list[str]] = {}
+    for meaning, table in checks.items():
+        if table.empty:
+            continue
+        failed = table[~table["passed"].astype("boolean").fillna(True).astype(bool)]
+        for key in failed[list(on)].drop_duplicates().itertuples(index=False, name=None):
+            failures.setdefault(key, []).append(meaning)
+    keys = claims[list(on)].itertuples(index=False, name=None)
+    return pd.Series(["; ".join(failures.get(key, [])) for key in keys], index=claims.index, dtype=object)

@@ -80,6 +80,7 @@ def cross_fitted_verdict(
     quantity: str = "loss at the tuned learning rate",
     replicates: int = _REPLICATES,
     seed: int = 0,
+    collect: list[CurveTests] | None = None,
 ) -> pd.DataFrame:
     """Return the verdict of the cross-fitted curve; both selections are repeated in every replicate of the bootstrap.
 
@@ -91,6 +92,7 @@ def cross_fitted_verdict(
         quantity: for the sentence.
         replicates: of the bootstrap.
         seed: of the bootstrap.
+        collect: see `overtrain.analysis.verdict.verdict`.
 
     Returns:
         As `overtrain.analysis.tuned.tuned_verdict`; ``selection_noise`` counts a change of either half's rate.
@@ -103,6 +105,8 @@ def cross_fitted_verdict(
         design = _design(part)
         null, moved = null_of(design, np.random.default_rng(seed), replicates)
         tests = CurveTests(design.tuned, level, seed=seed, null_maxima=null)
+        if collect is not None:
+            collect.append(tests)
         return verdict_of(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
 
     return per_group(frame, by, one)

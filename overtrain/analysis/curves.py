@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from overtrain.analysis.contrasts import Contrasts, unit_variance
+from overtrain.analysis.contrasts import Contrasts
 from overtrain.analysis.layout import assemble
 from overtrain.analysis.long import per_group
+from overtrain.analysis.noise import unit_variance
 from overtrain.analysis.sensitivity import sensitivity
 from overtrain.analysis.trend import trend
 
@@ -30,8 +31,9 @@ def summarise(frame: pd.DataFrame, *, by: Sequence[str] = (), level: float = 0.0
 
     Returns:
         One row per group and budget: ``budget``, ``mean``, ``se``, ``low``, ``high`` (95% unless ``level`` says
-        otherwise; a t interval), ``step``, ``se_step``, ``n_runs``, ``n_seeds``, ``n_documents``, ``missing``. ``se`` is
-        missing where nothing is repeated.
+        otherwise; a t interval), ``step``, ``se_step``, ``n_runs``, ``n_seeds``, ``n_documents``, ``n_diverged`` (cells
+        that diverged: they count with the worst finite value of the curve), ``missing``. ``se`` is missing where nothing is
+        repeated.
     """
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +60,7 @@ def summarise(frame: pd.DataFrame, *, by: Sequence[str] = (), level: float = 0.0
                 "n_runs": layout.n_runs,
                 "n_seeds": layout.n_seeds,
                 "n_documents": layout.n_documents,
+                "n_diverged": 0 if layout.diverged is None else layout.diverged.sum(axis=1),
                 "missing": "; ".join(layout.missing),
             }
         )

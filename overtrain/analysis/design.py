@@ -13,8 +13,9 @@ import pandas as pd
 from scipy import optimize, stats
 
 from model_wrappers.errors import ConfigError
-from overtrain.analysis.contrasts import Contrasts, divide, pairs, unit_variance
+from overtrain.analysis.contrasts import Contrasts, divide, pairs
 from overtrain.analysis.layout import Layout
+from overtrain.analysis.noise import unit_variance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,13 +91,13 @@ def minimum_detectable_effect(
         power: wanted.
         level: of the tests.
         paired: whether budgets share seeds (or runs).
-        pooled: see `overtrain.analysis.contrasts.unit_variance`.
+        pooled: see `overtrain.analysis.contrasts.unit_terms`.
         seed: of the simulation.
 
     Returns:
         One row: ``turn`` (last budget above a plateau), ``turn_in_seed_sd``, ``comparison`` (two-sided t test of the two
-        budgets of the primary comparison), ``critical`` (of the rise test), ``se`` (of a difference), ``power``, and the
-        design. Effects are missing where nothing is repeated.
+        budgets of the primary comparison by their own paired differences), ``critical`` (of the rise test), ``se`` (of a
+        difference), ``power``, and the design. Effects are missing where nothing is repeated.
 
     Raises:
         ConfigError: fewer than two budgets, no seed, or a negative deviation.
@@ -120,7 +121,7 @@ def minimum_detectable_effect(
         draws = _simulate(contrasts, level, seed)
         critical = draws.critical_rise
         turn = _solve(lambda effect: draws.power(effect) - power, error)
-        freedom = float(typical.freedom[0])
+        freedom = float(typical.freedom[0]) if pooled else _separate_freedom(contrasts.layout, error)
         bound = float(stats.t.ppf(1 - level / 2, freedom))
         comparison = _solve(lambda effect: _two_sided(effect / error, freedom, bound) - power, error)
     return pd.DataFrame(
@@ -137,6 +138,17 @@ def minimum_detectable_effect(
             "n_documents": pd.array([documents], dtype="Int64"),
         }
     )
+
+
+def _separate_freedom(layout: Layout, error: float) -> float:
+    """Return the degrees of freedom of `overtrain.analysis.compare.compare` where all budgets are equally noisy."""
+    units = layout.cells.shape[1]
+    documents = 2 * float(layout.covariance[0, 0])
+    degrees = (units - 1) * (1 if layout.paired else 2)
+    squares = (error**2 - documents) ** 2 / degrees if degrees else 0.0
+    if layout.n_documents > 1:
+        squares += documents**2 / (layout.n_documents - 1)
+    return error**4 / squares if squares > 0 else np.inf
 
 
 def _two_sided(shift: float, freedom: float, bound: float) -> float:
@@ -197,7 +209,7 @@ def _contrasts(
         missing=(),
     )
     known = (units > 1 and variance > 0) or by_document > 0
-    return Contrasts(layout, pairs(budgets)[0], pooled), known
+    return Contrasts(layout, pairs(budgets)[0], pooled, equal_noise=True), known
 
 
 def _simulate(contrasts: Contrasts, level: float, seed: int) -> _Draws:
@@ -210,5 +222,6 @@ def _simulate(contrasts: Contrasts, level: float, seed: int) -> _Draws:
         errors.append(error[:, last])
     rest, above, error = np.concatenate(elsewhere), np.concatenate(estimates), np.concatenate(errors)
     against = divide(above, error).max(axis=1)
-    rise = float(np.quantile(np.maximum(rest, against), 1 - level))
-    return _Draws(rest, above, error, rise, float(np.quantile(against, 1 - level)))
+    read = contrasts.calibrated(level)
+    rise = float(np.quantile(np.maximum(rest, against), 1 - read))
+    return _Draws(rest, above, error, rise, float(np.quantile(against, 1 - read)))

@@ -6,7 +6,7 @@ noise alone and the pooled variance, they are 3.05 for a rise and 2.50 for the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 
 from overtrain.analysis.contrasts import SIMULATIONS, Contrasts, Selection, maxima, pairs
-from overtrain.analysis.layout import Layout
+from overtrain.analysis.divergence import diverges_later
+from overtrain.analysis.layout import Layout, from_cells
 from overtrain.analysis.unimodal import mean_variances, valley
 
 if TYPE_CHECKING:
-    from overtrain.analysis.layout import Array
+    from collections.abc import Callable
+
+    from overtrain.analysis.layout import Array, Flags
 
 __all__ = [
     "LEVEL",
@@ -34,6 +37,11 @@ LEVEL = 0.05
 """Chance of a false rise, and one minus the confidence of the set of minima."""
 
 
+def _equal_noise(layout: Layout, pooled: bool, seed: int) -> Array:
+    contrasts = Contrasts(layout, pairs(len(layout.budgets))[0], pooled, equal_noise=True)
+    return maxima(contrasts, selections(len(layout.budgets)), seed)
+
+
 @dataclass(frozen=True)
 class CurveTests:
     """A curve with its pairwise statistics and the values that they must exceed; what the public functions share.
@@ -41,10 +49,13 @@ class CurveTests:
     Attributes:
         layout: the curve.
         level: of every test.
-        pooled: see `overtrain.analysis.contrasts.unit_variance`.
+        pooled: see `overtrain.analysis.contrasts.unit_terms`.
         seed: of the simulation.
         null_maxima: distribution of the maxima under equal budgets, shape (draws, 2 + budgets): of all rises, of the
             adjacent rises, and for each k of ``m_k - m_j``. Simulated unless it is given.
+        simulations: simulated curves behind the critical values.
+        transform: what is done to the units' values of every simulated curve before it is tested, shape (curves, budgets,
+            units); done to ``layout`` already.
     """
 
     layout: Layout
@@ -52,6 +63,12 @@ class CurveTests:
     pooled: bool = False
     seed: int = 0
     null_maxima: Array | None = None
+    simulations: int = SIMULATIONS
+    transform: Callable[[Array], Array] | None = None
+
+    def stricter(self, factor: float) -> CurveTests:
+        """Return the same tests with all critical values multiplied by ``factor``, which adjusts for a family of curves."""
+        return replace(self, null_maxima=self.null * factor) if self.known and factor != 1 else self
 
     @cached_property
     def contrasts(self) -> Contrasts:
@@ -78,18 +95,25 @@ class CurveTests:
         """``null_maxima``, simulated for this design unless it was given."""
         if self.null_maxima is not None:
             return self.null_maxima
-        return maxima(self.contrasts, selections(len(self.layout.budgets)), self.seed, SIMULATIONS)
+        groups = selections(len(self.layout.budgets))
+        return maxima(self.contrasts, groups, self.seed, self.simulations, transform=self.transform)
+
+    @property
+    def tested_level(self) -> float:
+        """Level of the test of values: where cells diverged, half of ``level``; the place of divergence has the other."""
+        return self.level if self.layout.diverged is None else self.level / 2
 
     @cached_property
     def critical(self) -> Array:
         """Upper quantiles of ``null``, shape (2 + budgets,); infinite where budgets whose scores are equal leave no error."""
         with np.errstate(invalid="ignore"):
-            found = np.quantile(self.null, 1 - self.level, axis=0)
+            found = np.quantile(self.null, 1 - self.contrasts.calibrated(self.tested_level), axis=0)
         return np.where(np.isnan(found), np.inf, found)
 
     def p_value(self, statistic: float) -> float:
         """Share of simulated curves whose largest rise is at least ``statistic`` (that of a fall is the same)."""
-        return float((1 + (self.null[:, 0] >= statistic).sum()) / (1 + len(self.null)))
+        share = float((1 + (self.null[:, 0] >= statistic).sum()) / (1 + len(self.null)))
+        return min(share / self.contrasts.calibrated(1.0), 1.0)
 
     @cached_property
     def largest_rise(self) -> tuple[float, int, int]:
@@ -111,6 +135,47 @@ class CurveTests:
         return float(smaller.max()), int(smaller.argmax())
 
     @cached_property
+    def p_divergence(self) -> float:
+        """P-value of "divergence comes at later budgets"; NaN where nothing diverged."""
+        return float("nan") if self.layout.diverged is None else diverges_later(self.layout.diverged)
+
+    @property
+    def diverges(self) -> bool:
+        """Whether it is established that divergence comes at later budgets, at half of ``level``."""
+        return self.p_divergence <= self.level / 2
+
+    @cached_property
+    def rise_not_excluded(self) -> float:
+        """Upper bound on every rise of the true curve: the largest over i < j of m_j - m_i + c se, never below 0.
+
+        Simultaneous over all pairs of budgets: the critical value of a rise bounds errors in both directions.
+        """
+        errors = self.contrasts.errors
+        width = np.multiply(self.critical[0], errors, where=errors > 0, out=np.zeros(len(errors)))
+        return max(float((self.contrasts.estimates + width).max()), 0.0)
+
+    @cached_property
+    def jitter_of_rise(self) -> float:
+        """Largest standard deviation of jitter under which the rise, and that the last budget is not the minimum, stand.
+
+        Jitter of a checkpoint adds 2 sd^2 to the squared standard error of a difference; 0 where nothing is established.
+        """
+        first, second = pairs(len(self.layout.budgets))[1]
+        last = second == len(self.layout.budgets) - 1
+        every = np.ones(len(first), bool)
+        return min(self._tolerated(1.0, every, self.critical[0]), self._tolerated(1.0, last, self.critical[-1]))
+
+    @cached_property
+    def jitter_of_fall(self) -> float:
+        """The same for a fall."""
+        return self._tolerated(-1.0, np.ones(len(self.contrasts.estimates), bool), self.critical[0])
+
+    def _tolerated(self, direction: float, rows: Flags, critical: float) -> float:
+        change = direction * self.contrasts.estimates[rows]
+        room = np.where(change > 0, (change / critical) ** 2 - self.contrasts.errors[rows] ** 2, 0.0).max(initial=0.0)
+        return float(np.sqrt(max(room, 0.0) / 2))
+
+    @cached_property
     def above_lowest(self) -> Array:
         """For each k, the largest ``(m_k - m_j) / se`` over j, shape (budgets,)."""
         table = self.pairwise.copy()
@@ -118,10 +183,17 @@ class CurveTests:
         return np.asarray(table.max(axis=0))
 
     @cached_property
-    def may_be_minimum(self) -> Array:
-        """Budgets that may hold the minimum, shape (budgets,), boolean; all of them where nothing is known."""
+    def may_be_minimum(self) -> Flags:
+        """Budgets that may hold the minimum, shape (budgets,), boolean; all of them where nothing is known.
+
+        Where divergence is established to come late, budgets with diverged cells hold no minimum.
+        """
         budgets = len(self.layout.budgets)
-        return np.asarray(self.above_lowest <= self.critical[2:]) if self.known else np.ones(budgets, bool)
+        kept = np.asarray(self.above_lowest <= self.critical[2:]) if self.known else np.ones(budgets, bool)
+        if self.diverges and self.layout.diverged is not None:
+            finite = ~self.layout.diverged.any(axis=1)
+            kept = kept & finite if (kept & finite).any() else kept
+        return kept
 
 
 def selections(budgets: int) -> list[Selection]:
@@ -151,17 +223,15 @@ def critical_values(
         seeds: seeds (or, with several, runs) at each budget.
         level: of the tests.
         paired: whether budgets share their seeds.
-        pooled: see `overtrain.analysis.contrasts.unit_variance`.
+        pooled: see `overtrain.analysis.contrasts.unit_terms`.
         seed: of the simulation.
 
     Returns:
         One row: ``rise``, ``adjacent`` and ``confidence_set`` (mean over budgets, which differ by simulation error).
     """
     cells = np.random.default_rng(seed).standard_normal((budgets, seeds))
-    layout = Layout(
-        tuple(range(1, budgets + 1)), cells, paired, None, np.zeros((budgets,) * 2), np.zeros(budgets), 1, seeds, 1, ()
-    )
-    critical = CurveTests(layout, level, pooled, seed).critical
+    layout = from_cells(cells, paired=paired)
+    critical = np.quantile(_equal_noise(layout, pooled, seed), 1 - level, axis=0)
     return pd.DataFrame(
         {"rise": [critical[0]], "adjacent": [critical[1]], "confidence_set": [float(critical[2:].mean())]}
     )

@@ -6,6 +6,8 @@ variance between runs holds both. Units and documents that budgets share are pai
 another pre-training.
 
 Missing cells: an incomplete design is reduced to the budgets and units that are complete, and says what it left out.
+A cell that diverged (an infinite ``y``) is no missing cell: it ranks worst. Seeds that changed nothing, because the training
+is deterministic or its rows fit one batch, count as one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from model_wrappers.errors import DataError
 from overtrain.analysis.long import COLUMNS, require
@@ -22,9 +25,48 @@ from overtrain.analysis.long import COLUMNS, require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Array", "Layout", "assemble"]
+__all__ = ["Array", "Flags", "Jitter", "Layout", "assemble", "from_cells"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+_SAME = 1e-6
+"""Units whose scores differ by less than this share of the scores' size are the same training, up to rounding."""
+
+_LOWER = 0.2
+"""One minus the confidence of the upper limit of the jitter's variance in simulated studies."""
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How much neighbouring checkpoints of one run differ by beyond seeds and documents.
+
+    Attributes:
+        square: mean square of checkpoints about the mean of their neighbourhood.
+        expected: what seeds and documents explain of it.
+        freedom: degrees of freedom of ``square``.
+        members: checkpoints that each budget averages, shape (budgets,).
+    """
+
+    square: float
+    expected: float
+    freedom: float
+    members: Array
+
+    @property
+    def variance(self) -> float:
+        """Estimated variance of one checkpoint's jitter."""
+        return max(self.square - self.expected, 0.0)
+
+    def draw(self, rng: np.random.Generator, size: int, *, known: bool) -> tuple[Array, Array]:
+        """Return jitter of every budget and its estimated variance in ``size`` studies, each of shape (size, budgets)."""
+        factor = 1.0 if known else self.freedom / float(stats.chi2.ppf(_LOWER, self.freedom))
+        total = max(self.square * factor, self.expected)
+        shift = rng.standard_normal((size, len(self.members))) * np.sqrt((total - self.expected) / self.members)
+        square = total * rng.chisquare(self.freedom, size) / self.freedom
+        return shift, np.maximum(square - self.expected, 0.0)[:, None] / self.members
 
 
 @dataclass(frozen=True)
@@ -44,6 +86,9 @@ class Layout:
         n_seeds: seeds per run.
         n_documents: documents per budget (the fewest); 1 where only cells' means are known.
         missing: what was left out, in words.
+        diverged: cells whose training or scores are not finite, shape (budgets, units); None where all are. Such a cell
+            ranks worst: in ``cells`` it has the worst value of the curve's finite ones.
+        jitter: of neighbouring checkpoints that were merged into one budget; None where there are none.
     """
 
     budgets: tuple[int, ...]
@@ -56,6 +101,8 @@ class Layout:
     n_seeds: int
     n_documents: int
     missing: tuple[str, ...]
+    diverged: Flags | None = None
+    jitter: Jitter | None = None
 
     @property
     def counts(self) -> Array:
@@ -79,8 +126,35 @@ class Layout:
         return f"{text}; not {' or '.join(outside)}" if outside else text
 
 
-def assemble(frame: pd.DataFrame) -> Layout:
+def from_cells(cells: Array, *, paired: bool = True, budgets: Sequence[int] | None = None) -> Layout:
+    """Return a curve of cells' means alone, without documents.
+
+    Args:
+        cells: shape (budgets, units).
+        paired: whether all budgets share their units.
+        budgets: pre-training tokens; 1, 2, ... without it.
+    """
+    count, units = cells.shape
+    return Layout(
+        budgets=tuple(budgets) if budgets is not None else tuple(range(1, count + 1)),
+        cells=cells,
+        paired=paired and count > 1,
+        residuals=None,
+        covariance=np.zeros((count, count)),
+        interaction=np.zeros(count),
+        n_runs=1,
+        n_seeds=units,
+        n_documents=1,
+        missing=(),
+    )
+
+
+def assemble(frame: pd.DataFrame, *, merge_identical: bool = True) -> Layout:
     """Turn the long form of one curve into arrays.
+
+    Args:
+        frame: the long form.
+        merge_identical: count seeds whose scores are identical as one, so that documents carry every comparison.
 
     Raises:
         DataError: a column is missing, a document occurs twice in a cell, or no cell has a result.
@@ -90,18 +164,40 @@ def assemble(frame: pd.DataFrame) -> Layout:
     budgets, columns, paired, missing = _complete(table)
     scores, weights, shared, dropped = _cube(table, budgets, columns)
     runs = table.column_runs[columns]
-    units = np.unique(runs, return_inverse=True)[1] if table.by_run else np.arange(len(columns))
+    diverged = table.diverged[np.ix_(budgets, columns)]
     there = table.present[np.ix_(budgets, columns)]
-    n_runs = min(len(set(runs[row])) for row in there) if table.by_run else 1
-    parts = _variation(scores, weights, units, paired=paired, shared=shared)
+    n_seeds = min(_fewest_seeds(runs[row], table.by_run) for row in there)
+    if merge_identical and n_seeds > 1 and not table.by_run and not diverged.any() and _identical(scores):
+        missing.append(f"the {n_seeds} seeds have identical scores and count as one")
+        scores, weights, n_seeds = *([_first_row(part) for part in parts] for parts in (scores, weights)), 1
+        paired, runs, diverged = len(budgets) > 1, runs[:1], diverged[:, :1]
+    units = np.unique(runs, return_inverse=True)[1] if table.by_run else np.arange(len(runs))
+    if diverged.any():
+        count = int(diverged.sum())
+        missing.append(f"{count} cell{'s' if count > 1 else ''} diverged and rank worst")
     return Layout(
         budgets=tuple(int(table.budgets[b]) for b in budgets),
         paired=paired and len(budgets) > 1,
-        n_runs=n_runs,
-        n_seeds=min(_fewest_seeds(runs[row], table.by_run) for row in there),
+        n_runs=min(len(set(runs[row])) for row in there) if table.by_run else 1,
+        n_seeds=n_seeds,
         missing=(*missing, *dropped),
-        **parts,
+        diverged=np.stack([diverged[:, units == u].any(axis=1) for u in range(int(units.max()) + 1)], axis=1)
+        if diverged.any()
+        else None,
+        **_variation(scores, weights, units, paired=paired, shared=shared),
     )
+
+
+def _identical(scores: Sequence[Array]) -> bool:
+    """Return whether the units of every budget, shape (units, documents) each, agree up to rounding."""
+    size = float(np.sqrt(np.nanmean(np.concatenate([part.ravel() for part in scores]) ** 2)))
+    spread = max(float((np.nanmax(part, axis=0) - np.nanmin(part, axis=0)).max()) for part in scores)
+    return spread <= _SAME * size
+
+
+def _first_row(part: Array) -> Array:
+    """Return the first row that has values, shape (1, documents)."""
+    return part[np.isfinite(part).any(axis=1)][:1]
 
 
 def _fewest_seeds(runs: np.ndarray[Any, Any], by_run: bool) -> int:
@@ -119,7 +215,8 @@ class _Table(NamedTuple):
         scores: shape (B, C, D), NaN where absent.
         weights: shape (B, C, D).
         listed: cells that the frame names, with or without a result, shape (B, C).
-        present: cells with a result, shape (B, C).
+        present: cells with a result or diverged, shape (B, C).
+        diverged: cells that diverged, shape (B, C); their scores are those of the curve's worst cell.
     """
 
     budgets: Array
@@ -128,8 +225,9 @@ class _Table(NamedTuple):
     by_run: bool
     scores: Array
     weights: Array
-    listed: np.ndarray[Any, np.dtype[np.bool_]]
-    present: np.ndarray[Any, np.dtype[np.bool_]]
+    listed: Flags
+    present: Flags
+    diverged: Flags
 
 
 def _table(frame: pd.DataFrame) -> _Table:
@@ -144,6 +242,8 @@ def _table(frame: pd.DataFrame) -> _Table:
     y, w = frame["y"].to_numpy(float), frame["weight"].to_numpy(float)
     document = pd.factorize(frame["document"])[0]
     known = np.isfinite(y)
+    if not known.any() and np.isinf(y).any():
+        raise DataError("every cell of this curve diverged; there is no finite score to compare")
     if not known.any():
         raise DataError("no cell of this curve has a result; run the missing cells first (overtrain status)")
     if (document[known] < 0).all():
@@ -161,6 +261,9 @@ def _table(frame: pd.DataFrame) -> _Table:
         )
     listed = np.zeros(shape[:2], bool)
     listed[budget, column] = True
+    diverged = np.zeros(shape[:2], bool)
+    diverged[budget[np.isinf(y)], column[np.isinf(y)]] = True
+    _rank_worst(scores, weights, diverged)
     return _Table(
         np.asarray(budgets),
         np.asarray(runs)[names[0]],
@@ -170,7 +273,19 @@ def _table(frame: pd.DataFrame) -> _Table:
         weights,
         listed,
         np.isfinite(scores).any(axis=2),
+        diverged,
     )
+
+
+def _rank_worst(scores: Array, weights: Array, diverged: Flags) -> None:
+    """Give every diverged cell the scores of the curve's worst cell, in place."""
+    if not diverged.any():
+        return
+    scores[diverged] = weights[diverged] = np.nan
+    with np.errstate(invalid="ignore"):
+        values = np.nansum(scores * weights, axis=2) / np.nansum(weights, axis=2)
+    worst = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    scores[diverged], weights[diverged] = scores[worst], weights[worst]
 
 
 def _complete(table: _Table) -> tuple[list[int], list[int], bool, list[str]]:

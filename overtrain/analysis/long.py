@@ -3,7 +3,8 @@
 Columns: ``budget`` (pre-training tokens, integer), ``run`` (the pre-training run), ``seed`` (of the modification; missing
 for a base model), ``document``, ``y`` (score of one document; lower is better) and ``weight`` (tokens or bytes of a
 ratio metric, 1 of a plain mean). A cell's metric is ``sum(y * weight) / sum(weight)``. A cell without a result is one row
-with ``y`` missing. Log-likelihoods are averaged as logarithms, never as perplexities.
+with ``y`` missing, a cell that diverged one row with ``y`` infinite. Log-likelihoods are averaged as logarithms, never as
+perplexities.
 """
 
 from __future__ import annotations
@@ -77,17 +78,22 @@ def long_form(
         require(documents, ["cell_id", "task", "metric", "document", "value", "weight"])
         scores = documents.loc[(documents["task"] == task) & (documents["metric"] == metric)]
         scores = scores[["cell_id", "document", "value", "weight"]].rename(columns={"value": "y"})
+        infinite = cells.loc[np.isinf(cells["value"].to_numpy(float)), "cell_id"]
+        scores = scores[~scores["cell_id"].isin(infinite)]
         joined = cells.drop(columns="value").merge(scores, on="cell_id", how="left")
+        joined["y"] = joined["y"].where(~joined["cell_id"].isin(infinite), np.inf)
     return joined[[*COLUMNS, *carried]].reset_index(drop=True)
 
 
 def oriented(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
-    """Return ``frame`` with lower values better: ``y`` changes its sign where higher is better.
+    """Return ``frame`` with lower values better: ``y`` changes its sign where higher is better; infinity is always worst.
 
     Differences, standard errors and tests are those of the metric itself with the opposite sign.
     """
     require(frame, ["y"])
-    return frame.assign(y=-frame["y"]) if higher_is_better else frame
+    if not higher_is_better:
+        return frame
+    return frame.assign(y=(-frame["y"]).where(~np.isinf(frame["y"].to_numpy(float)), np.inf))
 
 
 def group_average(frame: pd.DataFrame, task_weights: Mapping[str, float] | None = None) -> pd.DataFrame:

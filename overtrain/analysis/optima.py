@@ -6,18 +6,17 @@ the documents that are reported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from overtrain.analysis.long import per_group, require
+from overtrain.analysis.valley_floor import minimum_range, vertex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from overtrain.analysis.layout import Array
 
 __all__ = ["Regime", "optimum_slope", "over_near_rates", "rate_table", "regime", "tuned_rates"]
 
@@ -25,26 +24,31 @@ Regime = Literal["constant", "slowly decreasing", "quickly decreasing", "increas
 
 _CONSTANT, _QUICK = 0.1, 0.5
 
+_GRID_SHARE = 0.12
+"""Standard deviation, in grid steps, of what the local parabola misses depending on the optimum's place in the grid."""
+
 
 def rate_table(selection: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFrame:
     """Average the selection metric of every checkpoint and rate, and mark the rates within one standard error.
 
     Args:
-        selection: ``budget``, ``run``, ``seed``, ``learning_rate``, ``value`` (lower is better; missing where a cell is).
+        selection: ``budget``, ``run``, ``seed``, ``learning_rate``, ``value`` (lower is better; missing where a cell is,
+            infinite where it diverged).
         by: columns that name a curve.
 
     Returns:
         One row per group, budget, run and rate: ``mean``, ``n_seeds``, ``n_missing``, ``se`` (of a rate's mean: variance
         between seeds within a rate, pooled over the checkpoint's rates, after removing what a seed adds at every rate
         where rates share seeds; missing with one seed), ``best`` and ``near`` (mean at most the best rate's plus one
-        standard error of their difference). A rate that lacks a seed which another has is neither.
+        standard error of their difference), ``n_diverged``. A rate that lacks a seed which another has is neither; nor is
+        one with a diverged cell, whose mean is infinite.
     """
     require(selection, ["budget", "run", "seed", "learning_rate", "value"])
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
         tables = []
         for _, checkpoint in part.groupby(["budget", "run"], sort=True):
-            table = _rates(checkpoint)
+            table = _rates(_square(checkpoint))
             names = checkpoint[["budget", "run"]].head(1)
             tables.append(names.merge(table, how="cross"))
         return pd.concat(tables, ignore_index=True)
@@ -52,12 +56,16 @@ def rate_table(selection: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFra
     return per_group(selection, by, one)
 
 
-def _rates(checkpoint: pd.DataFrame) -> pd.DataFrame:
+def _square(checkpoint: pd.DataFrame) -> pd.DataFrame:
+    """Return the selection metric of one checkpoint, one row per rate, ascending, one column per seed."""
     data = checkpoint.assign(seed=checkpoint["seed"].astype("Int64").fillna(-1))
-    square = data.set_index(["learning_rate", "seed"])["value"].unstack().sort_index()  # noqa: PD010
+    return data.set_index(["learning_rate", "seed"])["value"].unstack().sort_index()  # noqa: PD010
+
+
+def _rates(square: pd.DataFrame) -> pd.DataFrame:
     values = square.to_numpy(float)
-    whole = np.isfinite(values).all(axis=1)
-    mean = np.where(whole, values.sum(axis=1) / values.shape[1], np.nan)
+    known, whole = ~np.isnan(values).any(axis=1), np.isfinite(values).all(axis=1)
+    mean = np.where(whole, np.where(whole[:, None], values, 0.0).mean(axis=1), np.where(known, np.inf, np.nan))
     rates, seeds = int(whole.sum()), values.shape[1]
     error = np.nan
     if seeds > 1 and rates > 1:
@@ -66,7 +74,7 @@ def _rates(checkpoint: pd.DataFrame) -> pd.DataFrame:
         error = float(np.sqrt((left**2).sum() / ((rates - 1) * (seeds - 1)) / seeds))
     best = np.zeros(len(values), bool)
     if rates:
-        best[int(np.nanargmin(mean))] = True
+        best[int(np.where(whole, mean, np.inf).argmin())] = True
     lowest = mean[best][0] if rates else np.nan
     reach = np.sqrt(2) * error if np.isfinite(error) else 0.0
     return pd.DataFrame(
@@ -75,7 +83,8 @@ def _rates(checkpoint: pd.DataFrame) -> pd.DataFrame:
             "mean": mean,
             "se": error,
             "n_seeds": np.isfinite(values).sum(axis=1),
-            "n_missing": (~np.isfinite(values)).sum(axis=1),
+            "n_missing": np.isnan(values).sum(axis=1),
+            "n_diverged": np.isinf(values).sum(axis=1),
             "best": best,
             "near": whole & (mean <= lowest + reach),
         }
@@ -83,7 +92,7 @@ def _rates(checkpoint: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned_rates(selection: pd.DataFrame, level: float = 0.05, *, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the best learning rate of every checkpoint and its log-quadratic optimum.
+    """Return the best learning rate of every checkpoint and where its optimum lies between the grid's rates.
 
     Args:
         selection: as for `rate_table`.
@@ -93,25 +102,25 @@ def tuned_rates(selection: pd.DataFrame, level: float = 0.05, *, by: Sequence[st
     Returns:
         One row per group, budget and run: ``learning_rate`` (best on the grid), ``value``, ``near_low`` and ``near_high``
         (range of the rates within one standard error), ``at_edge`` (the best rate is the grid's smallest or largest: the
-        optimum may lie outside), ``optimum`` (minimum of the quadratic in log rate, fitted to the means; missing where the
-        parabola opens downwards or its minimum lies outside the grid), ``optimum_low`` and ``optimum_high`` (Fieller's
-        interval from the larger of the variance between seeds and the residuals of the fit; missing where the data do not
-        bound it), ``log2_se`` (delta method), ``n_seeds``,
-        ``n_missing`` (cells).
+        optimum may lie outside), ``optimum`` (minimum of the parabola in log rate through the best rate and its two
+        neighbours; missing at the edge), ``optimum_low`` and ``optimum_high`` (see
+        `overtrain.analysis.valley_floor.minimum_range`; missing with one seed, and where the grid does not bound it),
+        ``grid_step`` (log2 of the distance between the neighbours of the best rate, halved), ``n_seeds``, ``n_missing`` and
+        ``n_diverged`` (cells).
     """
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
-        table = rate_table(part)
         rows = []
-        for (budget, run), rates in table.groupby(["budget", "run"], sort=True):
-            rows.append({"budget": budget, "run": run, **_optimum(rates, level)})
+        for (budget, run), checkpoint in part.groupby(["budget", "run"], sort=True):
+            rows.append({"budget": budget, "run": run, **_optimum(_square(checkpoint), level)})
         return pd.DataFrame(rows)
 
+    require(selection, ["budget", "run", "seed", "learning_rate", "value"])
     return per_group(selection, by, one)
 
 
-def _optimum(rates: pd.DataFrame, level: float) -> dict[str, object]:
-    used = rates.dropna(subset=["mean"])
+def _optimum(square: pd.DataFrame, level: float) -> dict[str, object]:
+    rates = _rates(square)
     row: dict[str, object] = dict.fromkeys(
         [
             "learning_rate",
@@ -122,93 +131,53 @@ def _optimum(rates: pd.DataFrame, level: float) -> dict[str, object]:
             "optimum",
             "optimum_low",
             "optimum_high",
-            "log2_se",
+            "grid_step",
         ],
         np.nan,
     )
-    row |= {"at_edge": pd.NA, "n_seeds": int(rates["n_seeds"].max()), "n_missing": int(rates["n_missing"].sum())}
-    if used.empty:
-        return row
-    grid, near = used["learning_rate"], used.loc[used["near"], "learning_rate"]
-    best = used.loc[used["best"]].iloc[0]
     row |= {
-        "learning_rate": float(best["learning_rate"]),
-        "value": float(best["mean"]),
+        "at_edge": pd.NA,
+        "n_seeds": int(rates["n_seeds"].max()),
+        "n_missing": int(rates["n_missing"].sum()),
+        "n_diverged": int(rates["n_diverged"].sum()),
+    }
+    used = rates.dropna(subset=["mean"])
+    if not used["best"].any():
+        return row
+    grid, near = used["learning_rate"].to_numpy(float), used.loc[used["near"], "learning_rate"]
+    place = int(np.flatnonzero(used["best"])[0])
+    edge = place in {0, len(grid) - 1}
+    row |= {
+        "learning_rate": grid[place],
+        "value": float(used["mean"].iloc[place]),
         "near_low": float(near.min()),
         "near_high": float(near.max()),
-        "at_edge": bool(best["learning_rate"] in {grid.min(), grid.max()}),
+        "at_edge": edge,
     }
-    x, y = np.log2(grid.to_numpy(float)), used["mean"].to_numpy(float)
-    fit = _parabola(x, y, float(used["se"].iloc[0]), int(row["n_seeds"]))  # type: ignore[call-overload]
-    if fit is None or not x.min() <= fit.minimum <= x.max():
-        return row
-    low, high = fit.interval(level)
-    return row | {"optimum": float(2**fit.minimum), "optimum_low": low, "optimum_high": high, "log2_se": fit.error}
-
-
-class _Parabola(NamedTuple):
-    """Least-squares parabola in log2 rate about ``middle``: coefficients, their covariance, its degrees of freedom."""
-
-    middle: float
-    linear: float
-    quadratic: float
-    covariance: Array
-    freedom: float
-
-    @property
-    def minimum(self) -> float:
-        return self.middle - self.linear / (2 * self.quadratic)
-
-    @property
-    def error(self) -> float:
-        gradient = np.array([-1 / (2 * self.quadratic), self.linear / (2 * self.quadratic**2)])
-        return float(np.sqrt(gradient @ self.covariance @ gradient))
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Return Fieller's interval of the minimum as learning rates; NaN where the data do not bound it."""
-        if not self.freedom > 0:
-            return np.nan, np.nan
-        squared = float(stats.t.ppf(1 - level / 2, self.freedom)) ** 2
-        (v11, v12), (_, v22) = self.covariance
-        a = 4 * (self.quadratic**2 - squared * v22)
-        b = 4 * (self.linear * self.quadratic - squared * v12)
-        c = self.linear**2 - squared * v11
-        if a <= 0:
-            return np.nan, np.nan
-        root = np.sqrt(max(b**2 - 4 * a * c, 0.0))
-        with np.errstate(over="ignore", under="ignore"):
-            low, high = (float(np.exp2(self.middle + (-b + sign * root) / (2 * a))) for sign in (-1, 1))
-        return low, high
-
-
-def _parabola(x: Array, y: Array, error: float, seeds: int) -> _Parabola | None:
-    """Fit the parabola to the means ``y``; None with fewer than three rates or where it opens downwards."""
-    if len(x) < 3:
-        return None
-    middle = float(x.mean())
-    design = np.column_stack([np.ones(len(x)), x - middle, (x - middle) ** 2])
-    fitted = np.linalg.lstsq(design, y, rcond=None)[0]
-    if fitted[2] <= 0:
-        return None
-    left = y - design @ fitted
-    freedom = float(len(x) - 3)
-    variance = float(left @ left) / freedom if freedom > 0 else np.nan
-    if np.isfinite(error) and not error**2 < variance:
-        # Means leave the parabola by seed noise and by its own misfit: the larger of the two counts.
-        variance, freedom = error**2, float((len(x) - 1) * (seeds - 1))
-    covariance = np.linalg.inv(design.T @ design)[1:, 1:] * variance
-    return _Parabola(middle, float(fitted[1]), float(fitted[2]), covariance, freedom)
+    x, cells = np.log2(grid), square.to_numpy(float)[rates["mean"].notna().to_numpy()]
+    if cells.shape[1] > 1 and len(grid) > 2:
+        low, high = minimum_range(x, cells, level)
+        row |= {"optimum_low": float(2**low), "optimum_high": float(2**high)}
+    if not edge:
+        row |= {
+            "optimum": float(2 ** vertex(x[place - 1 : place + 2], cells[place - 1 : place + 2].mean(axis=1))),
+            "grid_step": float(x[place + 1] - x[place - 1]) / 2,
+        }
+    return row
 
 
 def optimum_slope(rates: pd.DataFrame, level: float = 0.05, *, by: Sequence[str] = ()) -> pd.DataFrame:
     """Fit log2 of the optimal learning rate against log2 of tokens and read Figure 7's regime from the slope.
 
-    Least squares over checkpoints, with a t interval from their scatter about the line. A checkpoint whose best rate is
-    the grid's edge, or that has no optimum inside the grid, says only "not inside": it is left out and counted, because
-    the edge itself would pull the slope to 0.
+    Least squares over checkpoints, with a t interval from their scatter about the line. The local parabola misses the
+    minimum of an asymmetric curve by half a grid step or less. What all checkpoints miss alike cancels in the slope; what
+    depends on where the optimum lies between two rates of the grid does not, and is a source of variation of its own: 0.12
+    grid steps (measured on six shapes of curve, `benchmarks.statistics`). A checkpoint whose best rate is the grid's edge, or
+    that has no optimum inside the grid, says only "not inside": it is left out and counted, because the edge itself would
+    pull the slope to 0.
 
     Args:
-        rates: of `tuned_rates`.
+        rates: of `tuned_rates`; without ``grid_step`` the optima are taken as they are.
         level: one minus the confidence.
         by: columns that name a curve.
 
@@ -222,9 +191,11 @@ def optimum_slope(rates: pd.DataFrame, level: float = 0.05, *, by: Sequence[str]
         used = part[~edge]
         slope = low = high = np.nan
         x, y = np.log2(used["budget"].to_numpy(float)), np.log2(used["optimum"].to_numpy(float))
+        step = float(used["grid_step"].mean()) if "grid_step" in used.columns and len(used) else 0.0
         if len(used) >= 3 and np.ptp(x) > 0:
             fit = stats.linregress(x, y)
-            width = float(stats.t.ppf(1 - level / 2, len(used) - 2) * fit.stderr)
+            error = np.sqrt(fit.stderr**2 + (_GRID_SHARE * step) ** 2 / ((x - x.mean()) ** 2).sum())
+            width = float(stats.t.ppf(1 - level / 2, len(used) - 2) * error)
             slope = float(fit.slope)
             low, high = slope - width, slope + width
         return pd.DataFrame(

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overtrain.analysis.contrasts import combine, divide, pairs, unit_variance
+from overtrain.analysis.contrasts import combine, divide, pairs, unit_terms
 from overtrain.analysis.inflection import selections
+from overtrain.analysis.noise import slope_variance
 
 if TYPE_CHECKING:
     from overtrain.analysis.layout import Array, Layout
 
 __all__ = ["Block", "Design", "Fold", "null_of"]
+
+_SAME_BUDGET = 0.5
+"""Share of residuals that stay at their budget: `overtrain.analysis.noise` weighs a budget's own variance alike."""
 
 _Indices = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 
@@ -88,7 +92,9 @@ class Design:
 def null_of(design: Design, rng: np.random.Generator, replicates: int) -> tuple[Array, float]:
     """Return the maxima of `overtrain.analysis.inflection.CurveTests` under equal budgets, and how often selection moved.
 
-    Residuals of a unit, of all rates and blocks together, are resampled over budgets; documents of every block are drawn once
+    Residuals of a unit, of all rates and blocks together, are resampled, half of them from their own budget, because the noise
+    of budgets differs, and half from any; a unit's slope over the order of budgets is drawn with the variance that the tuned
+    curve shows; documents of every block are drawn once
     per replicate, for selection and report alike.
 
     Returns:
@@ -99,9 +105,14 @@ def null_of(design: Design, rng: np.random.Generator, replicates: int) -> tuple[
     weights, _ = pairs(budgets)
     shape = (replicates, budgets, units)
     from_budget, from_unit = rng.integers(0, budgets, shape), rng.integers(0, units, shape)
+    same = rng.random(shape) < _SAME_BUDGET
+    from_budget = np.where(same, np.arange(budgets)[:, None], from_budget)
+    order = np.arange(budgets) - (budgets - 1) / 2
+    steep = slope_variance(layout.cells, paired=layout.paired)
+    slopes = np.sqrt(steep) * rng.standard_normal((replicates, 1, units)) * order[:, None]
     drawn = [_resample(block.cells, from_budget, from_unit) for block in design.blocks]
     by_rate = [_documents(block, rng, replicates) for block in design.blocks]
-    cells = np.zeros(shape)
+    cells = slopes
     shift = -layout.means + np.zeros((replicates, budgets))
     documents = np.zeros((replicates, len(weights)))
     moved = np.zeros(replicates, bool)
@@ -110,7 +121,7 @@ def null_of(design: Design, rng: np.random.Generator, replicates: int) -> tuple[
         chosen = design.choose(drawn[fold.selected_by] + _or_zero(by_rate[fold.selected_by])[..., None])
         moved |= (chosen != design.choose(selection.cells)).any(axis=(1, 2))
         picked = np.take_along_axis(drawn[fold.reported], chosen[:, :, None, :], axis=2)[:, :, 0, :]
-        cells += fold.weight * picked
+        cells = cells + fold.weight * picked
         noise = by_rate[fold.reported]
         if noise is None:
             continue
@@ -119,8 +130,8 @@ def null_of(design: Design, rng: np.random.Generator, replicates: int) -> tuple[
         covariance = np.einsum("nbl,blcm,ncm->nbc", share, reported.covariance, share, optimize=True)
         documents += fold.weight**2 * np.einsum("kb,nbc,kc->nk", weights, covariance, weights, optimize=True)
     shift += cells.mean(axis=-1)
-    variance = unit_variance(cells, paired=layout.paired, pooled=False)[0] / units
-    errors = np.sqrt(combine(variance @ (weights**2).T, documents, weights**2 @ layout.interaction))
+    terms = unit_terms(cells, weights, paired=layout.paired, pooled=False)[0]
+    errors = np.sqrt(combine(terms, documents, weights**2 @ layout.interaction))
     t = divide(shift @ weights.T, errors)
     maxima = [(t[:, rows] * signs).max(axis=1) for rows, signs in selections(budgets)]
     return np.stack(maxima, axis=1), float(moved.mean())

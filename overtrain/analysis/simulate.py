@@ -10,7 +10,9 @@ import pandas as pd
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["TRUTHS", "simulate_study"]
+    from overtrain.analysis.layout import Array
+
+__all__ = ["TRUTHS", "simulate_cells", "simulate_study"]
 
 TRUTHS: Mapping[str, tuple[float, ...]] = {
     "flat": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
@@ -34,6 +36,7 @@ def simulate_study(
     shared_run_sd: float = 0.0,
     document_sd: float = 3.0,
     interaction_sd: float = 2.0,
+    slope_sd: float = 0.0,
 ) -> pd.DataFrame:
     """Draw one study.
 
@@ -52,6 +55,7 @@ def simulate_study(
         shared_run_sd: of what a run adds at all budgets.
         document_sd: of a document at a budget.
         interaction_sd: of a document at a budget for a seed.
+        slope_sd: of what a seed's own slope over the order of budgets adds, on average over budgets (root mean square).
 
     Returns:
         The long form; budgets are 1e9 times powers of two.
@@ -61,6 +65,8 @@ def simulate_study(
     spread = np.broadcast_to(np.asarray(seed_sd, float), (budgets,))
     cells = np.asarray(means, float)[:, None, None] + rng.standard_normal(shape) * spread[:, None, None]
     cells = cells + rng.standard_normal((runs, seeds)) * shared_seed_sd
+    if slope_sd:
+        cells = cells + _order(budgets)[:, None, None] * rng.standard_normal((runs, seeds)) * slope_sd
     cells = cells + rng.standard_normal((budgets, runs, 1)) * run_sd + rng.standard_normal((runs, 1)) * shared_run_sd
     y = cells[..., None]
     if documents > 1:
@@ -78,3 +84,38 @@ def simulate_study(
             "weight": 1.0,
         }
     )
+
+
+def simulate_cells(
+    means: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    seeds: int = 3,
+    seed_sd: float | Sequence[float] = 1.0,
+    shared_seed_sd: float = 1.0,
+    slope_sd: float = 0.0,
+    jitter_sd: float = 0.0,
+) -> Array:
+    """Draw the cells' means of one study, without documents, shape (budgets, seeds).
+
+    Args:
+        means: as for `simulate_study`, and so are the others.
+        rng: draws everything.
+        seeds: shared by budgets.
+        seed_sd: of a seed at a budget.
+        shared_seed_sd: of what a seed adds at all budgets.
+        slope_sd: of what a seed's own slope adds.
+        jitter_sd: of what a checkpoint adds to all of its seeds.
+    """
+    budgets = len(means)
+    spread = np.broadcast_to(np.asarray(seed_sd, float), (budgets,))
+    cells = np.asarray(means, float)[:, None] + rng.standard_normal((budgets, seeds)) * spread[:, None]
+    cells = cells + rng.standard_normal(seeds) * shared_seed_sd
+    cells = cells + _order(budgets)[:, None] * rng.standard_normal(seeds) * slope_sd
+    return np.asarray(cells + rng.standard_normal((budgets, 1)) * jitter_sd)
+
+
+def _order(budgets: int) -> Array:
+    """Return the order of budgets, centred, with a root mean square of 1."""
+    order = np.arange(budgets) - (budgets - 1) / 2
+    return np.asarray(order / max(np.sqrt((order**2).mean()), 1e-12))

@@ -70,6 +70,7 @@ def tuned_verdict(
     quantity: str = "loss at the tuned learning rate",
     replicates: int = _REPLICATES,
     seed: int = 0,
+    collect: list[CurveTests] | None = None,
 ) -> pd.DataFrame:
     """Return the verdict of the tuned curve, with critical values from the bootstrap that repeats the selection.
 
@@ -85,6 +86,7 @@ def tuned_verdict(
         quantity: for the sentence.
         replicates: of the bootstrap.
         seed: of the bootstrap.
+        collect: see `overtrain.analysis.verdict.verdict`.
 
     Returns:
         The columns of `verdict`, and ``selection_noise``: share of replicates in which some checkpoint's rate
@@ -102,6 +104,8 @@ def tuned_verdict(
         design = _design(part, mine, documents, itself=itself)
         null, moved = null_of(design, np.random.default_rng(seed), replicates)
         tests = CurveTests(design.tuned, level, seed=seed, null_maxima=null)
+        if collect is not None:
+            collect.append(tests)
         return verdict_of(tests, margin=margin, quantity=quantity).assign(selection_noise=moved)
 
     return per_group(frame, by, one)
@@ -128,7 +132,7 @@ def block_of(frame: pd.DataFrame, rates: Sequence[float], budgets: Sequence[int]
     """Return the long form of all ``rates`` as a block, and its number of pre-training runs."""
     order, place = ({name: index for index, name in enumerate(names)} for names in (budgets, rates))
     code = frame["budget"].map(order) * len(rates) + frame["learning_rate"].map(place)
-    layout = assemble(frame.assign(budget=code.astype(int)))
+    layout = assemble(frame.assign(budget=code.astype(int)), merge_identical=False)
     return Block.of(layout, len(budgets), len(rates)), layout.n_runs
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from overtrain.analysis.contrasts import unit_variance
+from overtrain.analysis.noise import unit_variance
 
 if TYPE_CHECKING:
     from overtrain.analysis.layout import Array, Layout

@@ -175,7 +175,8 @@ class Planner:
         if names not in self._data:
             self._data[names] = data_stamp(cell)
         others = [checkpoint_stamp(c) for m in cell.modifications for c in m.other_checkpoints(place.checkpoint)]
-        stamp = digest([place.stamp, self._data[names], cell.evaluation.dtype, others])
+        code = [m.implementation() for m in cell.modifications]
+        stamp = digest([place.stamp, self._data[names], cell.evaluation.dtype, others, code])
         known = self._known.get(cell.key)
         if known is not None and known.stamp == stamp:
             return known

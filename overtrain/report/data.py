@@ -13,6 +13,7 @@ from overtrain.report.measures import main_measures
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from overtrain.analysis.inflection import CurveTests
     from overtrain.report.axes import Axis
     from overtrain.report.curves import Curve
     from overtrain.report.measures import Measure
@@ -40,6 +41,7 @@ class ReportData:
         with_published: whether the page puts the paper's own statements beside the study's.
         frames: computed so far, by name; each is written as a table.
         notes: one sentence per thing that was left out, with the reason.
+        tests: of the rows of the frame ``verdicts``, in their order.
     """
 
     study: StudyRecord
@@ -53,6 +55,7 @@ class ReportData:
     with_published: bool = False
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tests: list[CurveTests] = field(default_factory=list)
 
     @property
     def tuned(self) -> list[Curve]:

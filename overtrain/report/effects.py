@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from overtrain.analysis.family import expected_false
 from overtrain.analysis.verdict import format_tokens
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def shown_to_turn(data: ReportData, what: str, mine: Callable[[pd.DataFrame], pd
         return
     turning = int(rows["verdict"].isin(RISES).sum())
     if turning:
-        yield f"{what}, {_of(turning, len(rows))} shown to turn."
+        yield f"{what}, {_of(turning, len(rows))} shown to turn{_by_chance(len(rows))}{_in_family(rows)}."
     else:
         last = format_tokens(_last(data.frame("curves"), rows))
         yield (
@@ -66,8 +67,24 @@ def sensitivity_trend(data: ReportData, what: str, mine: Callable[[pd.DataFrame]
             continue
         grows, shrinks = int(rows["grows"].sum()), int(rows["shrinks"].sum())
         tail = "" if grows else " Progressive sensitivity is not shown there."
-        yield f"{what}, sensitivity {unit}: {_of(grows, len(rows))} shown to grow with tokens, {shrinks} to shrink.{tail}"
+        yield (
+            f"{what}, sensitivity {unit}: {_of(grows, len(rows))} shown to grow with tokens, {shrinks} to shrink"
+            f"{_by_chance(len(rows))}.{tail}"
+        )
 
 
 def _of(count: int, total: int) -> str:
     return f"{count} of {total} curves {'is' if count == 1 else 'are'}" if total > 1 else f"{count} of 1 curve is"
+
+
+def _by_chance(curves: int) -> str:
+    """Say how many of so many findings chance alone would make."""
+    return f" (by chance alone up to {expected_false(curves):.2g} would be)" if curves > 1 else ""
+
+
+def _in_family(rows: pd.DataFrame) -> str:
+    """Say how many turns are left when all curves of the study are taken together."""
+    if "verdict_family" not in rows.columns or rows["verdict_family"].isna().all():
+        return ""
+    left, size = int(rows["verdict_family"].isin(RISES).sum()), int(rows["n_family"].max())
+    return f", {left} after adjusting for all {size} curves" if size > 1 else ""

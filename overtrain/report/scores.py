@@ -95,6 +95,7 @@ class StudyScores:
         cells = self._counted(curve, task)
         part = self._rows.get((task, metric))
         values = {} if part is None else part.drop_duplicates("cell").set_index("cell")["value"].to_dict()
+        values |= dict.fromkeys(self._diverged(cells), np.inf)
         selected = curve.axis is not None and curve.axis.selected
         return pd.DataFrame(
             {
@@ -152,11 +153,17 @@ class StudyScores:
         cells = self.of(curve)
         return cells[~cells["cell"].isin(self.left_out)] if task == TASK else cells
 
+    @staticmethod
+    def _diverged(cells: pd.DataFrame) -> list[int]:
+        """Return the cells whose training diverged: their scores are infinite, and rank worst."""
+        return cells.loc[cells["status"] == "diverged", "cell"].tolist() if "status" in cells.columns else []
+
     def _long(self, curve: Curve, task: str, metric: str, selected: str | None = None) -> pd.DataFrame:
         """Return the long form of one task; with the field ``selected`` as a column of its own, called `SELECTED`."""
         cells = self._counted(curve, task)
         part = self._rows.get((task, metric))
         values = {} if part is None else part.drop_duplicates("cell").set_index("cell")["value"].to_dict()
+        values |= dict.fromkeys(self._diverged(cells), np.inf)
         keep = (SELECTED,) if selected else ()
         about = cells[["cell", "tokens", "run", "seed"]]
         about = about.assign(**{SELECTED: cells[selected]}) if selected else about

@@ -45,7 +45,9 @@ def read_study(root: Path) -> StudyRecord | None:
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     written = content.get("format", 1) if isinstance(content, dict) else None
-    if isinstance(written, int) and written > FORMAT:
+    if not isinstance(content, dict) or not isinstance(written, int) or isinstance(written, bool) or written < 1:
+        raise _damaged(path, ValueError("it is no study of any format"))
+    if written > FORMAT:
         raise StoreError(
             f"{path} has format {written}, and this version of lm-eval-overtrain reads formats 1 to {FORMAT}; install the "
             "version that wrote the file, or a newer one"

@@ -92,8 +92,8 @@ class Optima(Section):
             "Tuned learning rates",
             data.frame("optima"),
             _COLUMNS,
-            "The optimum is the minimum of a parabola in the logarithm of the rate; its interval is missing where the data do "
-            "not bound it.",
+            "The optimum is the minimum of the parabola through the best rate and its neighbours. Its interval assumes no more "
+            "than that the loss is convex in the logarithm of the rate; an end is missing where the grid does not bound it.",
         )
 
 
@@ -125,9 +125,9 @@ def _draw(optima: pd.DataFrame, rates: pd.DataFrame, curve: Curve, style: dict[s
     return Drawing(
         name=f"figure-7-{curve.family}-{curve.variant}",
         title=f"{curve.family}, {curve.variant}: the tuned {name}",
-        caption="Selection metric over the grid, and the best rate against tokens. The optimum is that of a parabola in the "
-        "logarithm of the rate; its interval is drawn where the data bound it. An open marker lies at the edge of the grid: "
-        "the optimum may lie outside.",
+        caption="Selection metric over the grid, and the best rate against tokens. The optimum is that of the parabola through "
+        "the best rate and its neighbours; its interval is drawn where the grid bounds it. An open marker lies at the edge of "
+        "the grid: the optimum may lie outside.",
         alt=f"Selection metric against {name} at each budget, and the best {name} against tokens, for {curve.variant}.",
         figure=figure,
     )

@@ -10,6 +10,7 @@ from overtrain.report.drawing import Drawing, finish, grid, plain, token_axis
 from overtrain.report.points import named
 from overtrain.report.section import Section
 from overtrain.report.tables import Table, table_of
+from overtrain_tasks.chance import chance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,8 @@ _COLUMNS = {
     "right_to_wrong": "right to wrong",
     "wrong_to_right": "wrong to right",
     "net": "net",
+    "forgotten": "forgotten",
+    "learned": "learned",
     "p_value": "p (McNemar)",
 }
 _SIDES = (("right_to_wrong", "right to wrong", "#9c3a00", "v"), ("wrong_to_right", "wrong to right", "#31688e", "^"))
@@ -57,7 +60,10 @@ class Transitions(Section):
                 base, modified = (_accuracies(data.long(x, measure)) for x in (bases[curve.family], curve))
                 for budget in sorted(set(modified["budget"]) & set(base["budget"])):
                     sides = [side[side["budget"] == budget] for side in (base, modified)]
-                    yield "transitions", named(transitions(*sides), curve, measure, budget=budget)
+                    yield (
+                        "transitions",
+                        named(transitions(*sides, chance=chance(measure.tasks[0])), curve, measure, budget=budget),
+                    )
             except DataError as error:
                 data.leave_out(curve.family, curve.label, measure.name, "transitions", why=error)
 
@@ -81,7 +87,8 @@ class Transitions(Section):
             "Right to wrong, wrong to right",
             data.frame("transitions"),
             _COLUMNS,
-            "Base against modified model, one row per seed; the p-values are not adjusted.",
+            "Base against modified model, one row per seed; the p-values are not adjusted. Forgotten and learned are shares of "
+            "documents, corrected for guessing; they can be negative.",
             folded=True,
         )
 

@@ -31,8 +31,7 @@ _COLUMNS = {
     "se": "se",
     "statistic": "T up",
     "critical": "critical",
-    "grows": "grows",
-    "shrinks": "shrinks",
+    "direction": "direction",
     "missing": "missing",
 }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from model_wrappers.errors import DataError
-from overtrain.analysis.adjust import holm
+from overtrain.analysis.checks import failed_checks
 from overtrain.analysis.crossfit import cross_fitted_verdict
+from overtrain.analysis.family import adjusted_verdicts, in_family
 from overtrain.analysis.tuned import tuned_verdict
 from overtrain.analysis.verdict import verdict
+from overtrain.report.effects import RISES
 from overtrain.report.measures import BIASED
 from overtrain.report.points import named
 from overtrain.report.section import Section
@@ -39,7 +41,10 @@ _COLUMNS = {
     "fall": "fall T",
     "critical": "critical",
     "p_rise": "p (rise)",
-    "p_rise_holm": "p (Holm)",
+    "p_rise_family": "p (family)",
+    "verdict_family": "verdict in the family",
+    "rise_not_excluded": "rise not excluded",
+    "failed_checks": "failed checks",
     "n_seeds": "seeds",
     "n_documents": "documents",
     "n_runs": "runs",
@@ -47,8 +52,9 @@ _COLUMNS = {
 }
 _NOTE = (
     "T is the largest difference of an earlier and a later budget in units of its standard error; the critical value is the "
-    "95% quantile of T when all budgets are equal, simulated for this design. Each verdict is a test of its own at 5%; the "
-    "last p-value is adjusted for all curves together."
+    "95% quantile of T when all budgets are equal, simulated for this design. Each verdict is a test of its own at 5%. The "
+    "family is every modified curve on one metric of each measure; its p-values and verdicts are adjusted for all of it. A "
+    "rise up to the size that is not excluded may have been missed."
 )
 
 
@@ -72,11 +78,10 @@ class Verdicts(Section):
                     data.leave_out(curve.family, curve.label, measure.name, why=error)
 
     def compute(self, data: ReportData) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Adjust the tests of a rise for all curves together."""
+        """Adjust the verdicts for all modified curves together, and put failed checks beside the verdicts they concern."""
         table = data.frame("verdicts")
         if len(table):
-            adjusted = holm(table, "p_rise").drop(columns="significant")
-            yield "verdicts", adjusted.rename(columns={"p_holm": "p_rise_holm"})
+            yield "verdicts", _said(_with_failed_checks(data, _with_family(data, table)))
 
     def tables(self, data: ReportData) -> Iterator[Table]:
         """Yield the verdicts on the main measures, and those on single benchmarks."""
@@ -98,9 +103,46 @@ def _margin(data: ReportData, measure: Measure) -> float | None:
     return value
 
 
+def _with_family(data: ReportData, table: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of `adjusted_verdicts`, missing for curves outside the family."""
+    outside = {(m.name, m.metric) for m in data.measures if m.outside}
+    on_outside = [pair in outside for pair in zip(table["endpoint"], table["metric"], strict=True)]
+    candidates = table[on_outside]
+    metrics = list(dict.fromkeys(m.metric for m in data.measures))
+    places = candidates.index[in_family(candidates, metrics=metrics)] if len(candidates) else candidates.index
+    if not len(places):
+        return table
+    limits = {(m.name, m.metric): _margin(data, m) for m in data.measures}
+    margins = [limits[pair] for pair in table.loc[places, ["endpoint", "metric"]].itertuples(index=False, name=None)]
+    adjusted = adjusted_verdicts([data.tests[place] for place in places], margins).set_index(places)
+    return table.drop(columns=adjusted.columns, errors="ignore").join(adjusted)
+
+
+def _with_failed_checks(data: ReportData, table: pd.DataFrame) -> pd.DataFrame:
+    checks = {
+        "two halves of the seeds differ": data.frame("halves"),
+        "a modification of strength 0 changes the scores": data.frame("sham"),
+    }
+    return table.assign(failed_checks=failed_checks(table, checks))
+
+
+def _said(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the verdict in the family and failed checks to the sentences, once."""
+    sentences = []
+    for row in table.to_dict("records"):
+        more = []
+        if row["verdict"] in RISES and str(row.get("verdict_family", row["verdict"])) not in {*RISES, "nan"}:
+            more.append(f" Adjusted for the {int(row['n_family'])} curves of the study, no turn is established.")
+        if row["failed_checks"]:
+            more.append(f" A check of this curve failed: {row['failed_checks']}.")
+        said = str(row["sentence"])
+        sentences.append(said + "".join(text for text in more if text not in said))
+    return table.assign(sentence=sentences)
+
+
 def _fixed(data: ReportData, curve: Curve, measure: Measure) -> pd.DataFrame:
     quantity = f"{measure.quantity} {curve.phrase}"
-    return verdict(data.long(curve, measure), margin=_margin(data, measure), quantity=quantity)
+    return verdict(data.long(curve, measure), margin=_margin(data, measure), quantity=quantity, collect=data.tests)
 
 
 def _tuned(data: ReportData, curve: Curve, measure: Measure) -> pd.DataFrame:
@@ -113,14 +155,16 @@ def _tuned(data: ReportData, curve: Curve, measure: Measure) -> pd.DataFrame:
         long, chosen = data.selection.candidates(curve, measure), data.selection.metric[curve]
         long, chosen = long[long["budget"].isin(kept)], chosen[chosen["budget"].isin(kept)]
         if data.selection.cross_fits(measure):
-            return cross_fitted_verdict(long, margin=margin, quantity=f"{quantity} (cross-fitted)")
+            return cross_fitted_verdict(long, margin=margin, quantity=f"{quantity} (cross-fitted)", collect=data.tests)
         itself = not measure.outside and how == "reported"
         scores = None if how is None or itself else _selecting_scores(data, curve, kept)
-        told = tuned_verdict(long, chosen, margin=margin, quantity=quantity, scores=scores, itself=itself)
+        told = tuned_verdict(
+            long, chosen, margin=margin, quantity=quantity, scores=scores, itself=itself, collect=data.tests
+        )
     except DataError as error:
         why = f"the test takes the selected rates as given, because selection cannot be repeated ({error})"
         data.leave_out(curve.family, curve.label, measure.name, why=why)
-        told = verdict(best, margin=margin, quantity=quantity)
+        told = verdict(best, margin=margin, quantity=quantity, collect=data.tests)
     biased = f" {BIASED[0].upper()}{BIASED[1:]}." if measure.covers == "tuned" else ""
     return told.assign(sentence=told["sentence"] + biased)
 

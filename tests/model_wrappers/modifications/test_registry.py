@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import ClassVar
 import pytest
 
 from model_wrappers.arguments import choose
+from model_wrappers.checkpoints.checkpoint import Checkpoint
 from model_wrappers.errors import ConfigError
 from model_wrappers.modifications import registry as module
-from model_wrappers.modifications.base import Modification, Modified, field
+from model_wrappers.modifications.base import Axis, Modification, Modified, field
 from model_wrappers.modifications.registry import GROUP, broken, registry
 
 BUILT_IN = set(registry())
@@ -92,29 +94,40 @@ def test_a_broken_package_is_one_message_and_breaks_nothing(install, caplog, con
     assert [record.getMessage() for record in caplog.records] == [problem]
 
 
-def test_two_packages_cannot_share_a_name(install):
+def test_of_two_packages_with_one_name_neither_is_used(install):
+    """Whichever of them won, somebody's results would be another class's."""
     install(mine={"Nothing": Nothing}, theirs={"Nothing": type("Nothing", (Nothing,), {"name": "nothing"})})
-    assert registry()["nothing"] is Nothing
-    assert "package theirs" in broken()[0]
+    assert "nothing" not in registry()
+    (problem,) = broken()
+    assert "packages mine and theirs" in problem
+    assert "'nothing'" in problem
 
 
-@pytest.mark.parametrize(
-    ("given", "trains", "name"),
-    [
-        ({"data": "x", "learning_rate": 1}, True, "finetune"),
-        ({}, True, "finetune"),
-        ({"data": "x", "lora_alpha": 1}, True, "lora"),
-        ({"data": "x", "learning_rate": 1, "lora_rnk": 1}, True, "lora"),
-        ({"kind": "lora"}, True, "lora"),
-        ({"gamma": 1}, False, "gaussian"),
-        ({"seed": 1}, False, "gaussian"),
-        ({"strength": 1}, False, "nothing"),
-        ({"kind": "nothing"}, False, "nothing"),
-    ],
-)
-def test_the_arguments_choose_the_modification(install, given, trains, name):
-    install(mine={"Nothing": Nothing})
-    assert choose(dict(given), lambda m: m.materialise is trains).name == name
+@pytest.mark.parametrize("said", [{"neutral": {"nofield": 1.0}}, {"axes": (Axis("nofield", "no field"),)}])
+def test_a_class_cannot_speak_of_fields_that_it_lacks(install, said):
+    install(mine={"Liar": type("Liar", (Nothing,), {"name": "liar", **said})})
+    assert "names nofield, which is no field of it" in broken()[0]
+
+
+def test_the_code_of_a_package_is_in_the_identity(tmp_path, monkeypatch, make_model):
+    checkpoint = Checkpoint(repo=make_model("olmo"))
+
+    def found(code):
+        file = tmp_path / "plugged.py"
+        file.write_text(code)
+        spec = importlib.util.spec_from_file_location("plugged", file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "plugged", module)
+        spec.loader.exec_module(module)
+        return module.Plugged().identity(checkpoint, None)
+
+    code = (
+        "from dataclasses import dataclass\nfrom model_wrappers.modifications.base import Modification, Modified\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Plugged(Modification):\n    name = 'plugged'\n"
+        "    def apply(self, model, tokenizer, checkpoint, *, work=None):\n        return Modified(model, {})\n"
+    )
+    assert found(code) == found(code)
+    assert found(code) != found(code + "    strength = 2\n")
 
 
 def test_arguments_that_fit_two_modifications_need_a_kind(install):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from model_wrappers.errors import DataError
-from overtrain.analysis.checks import adjacent, halves, sham
+from overtrain.analysis.checks import adjacent, failed_checks, halves, sham
 from overtrain.analysis.simulate import simulate_study
 
 
@@ -51,3 +51,17 @@ def test_adjacent_checkpoints():
     assert table["passed"].tolist() == [True, False]
     with pytest.raises(DataError, match="no two budgets lie within 2%"):
         adjacent(frame)
+
+
+def test_a_failed_check_stands_beside_the_claims_on_its_curve():
+    claims = pd.DataFrame(
+        {"family": "f", "line": ["a", "a", "b", "c"], "endpoint": ["x", "y", "x", "x"]}, index=[3, 4, 5, 6]
+    )
+    checks = {
+        "halves differ": pd.DataFrame({"family": "f", "line": ["a", "b", "c"], "passed": [False, True, pd.NA]}),
+        "strength 0 moves": pd.DataFrame({"family": "f", "line": ["a", "a"], "passed": [True, False]}),
+        "never made": pd.DataFrame(),
+    }
+    found = failed_checks(claims, checks)
+    assert found.tolist() == ["halves differ; strength 0 moves", "halves differ; strength 0 moves", "", ""]
+    assert found.index.tolist() == [3, 4, 5, 6]

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -43,11 +44,30 @@ def test_seeds_and_documents_have_satterthwaites_freedom():
     assert row["df"] == pytest.approx((units + documents) ** 2 / (units**2 / 3 + documents**2 / 29))
 
 
-def test_other_budgets_help_to_estimate_the_seeds():
+def test_other_budgets_help_only_where_their_noise_is_taken_as_equal():
     frame = study([0.0] * 6, 3, documents=1)
     two = frame[frame["budget"].isin([10**9, 2 * 10**9])]
-    assert compare(frame, 10**9, 2 * 10**9)["df"].iloc[0] == pytest.approx(10)
-    assert compare(two, 10**9, 2 * 10**9)["df"].iloc[0] == pytest.approx(2)
+    assert compare(frame, 10**9, 2 * 10**9, pooled=True)["df"].iloc[0] == pytest.approx(10)
+    pd.testing.assert_frame_equal(compare(frame, 10**9, 2 * 10**9), compare(two, 10**9, 2 * 10**9))
+
+
+def test_a_comparison_is_the_paired_t_test_of_its_two_budgets():
+    frame = study([0.0] * 6, 3, seeds=5, documents=1, seed_sd=(1, 2, 3, 4, 5, 30))
+    cells = frame.pivot_table(index="seed", columns="budget", values="y").to_numpy()
+    expected = stats.ttest_rel(cells[:, 1], cells[:, 0])
+    row = compare(frame, 10**9, 2 * 10**9).iloc[0]
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_unpaired_budgets_are_compared_by_welchs_test():
+    frame = study([0.0] * 4, 4, seeds=4, documents=1, seed_sd=(1, 5, 1, 1))
+    frame["seed"] += 10 * (frame["budget"] // 10**9)
+    sides = [frame.loc[frame["budget"] == b, "y"].to_numpy() for b in (2 * 10**9, 10**9)]
+    expected = stats.ttest_ind(*sides, equal_var=False)
+    row = compare(frame, 10**9, 2 * 10**9).iloc[0]
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+    assert row["df"] == pytest.approx(expected.df)
 
 
 def test_a_budget_without_result_is_an_error():

@@ -162,3 +162,17 @@ def test_trend_without_repeats_is_missing():
     row = trend(study([0, 1, 2], 9, seeds=1, documents=1)).iloc[0]
     assert np.isnan(row["statistic"])
     assert not row["grows"]
+
+
+def test_a_curve_cannot_both_grow_and_shrink():
+    row = trend(simulate_study((0, 40, 0, 0, 0, -8), np.random.default_rng(0), documents=1, seed_sd=0.1)).iloc[0]
+    assert row["direction"] == "both ways"
+    assert not row["grows"]
+    assert not row["shrinks"]
+    assert max(row["p_value"], row["p_value_down"]) < 0.05
+
+
+def test_diverged_cells_are_counted_at_their_budget():
+    frame = simulate_study([0.0, 1.0], np.random.default_rng(0), documents=1)
+    last = (frame["budget"] == 2 * 10**9) & (frame["seed"] == 1)
+    assert summarise(frame.assign(y=frame["y"].where(~last, np.inf)))["n_diverged"].tolist() == [0, 1]

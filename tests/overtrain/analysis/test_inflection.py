@@ -142,4 +142,5 @@ def test_budgets_that_score_every_document_alike_establish_nothing():
     assert tests.p_value(0.0) == 1
     assert tests.fall_then_rise[0] <= tests.critical[0]
     assert tests.may_be_minimum.all()
+    assert tests.rise_not_excluded == 0
     assert first_rise(tests) is None

@@ -131,3 +131,24 @@ def test_refusals():
         assemble(frame.head(0))
     with pytest.raises(DataError, match="some results have no document"):
         assemble(frame.assign(document=frame["document"].where(frame["seed"] > 0)))
+
+
+def test_seeds_that_change_nothing_count_as_one():
+    """A deterministic training, or rows that fit one batch: equal up to rounding. Documents then carry the comparison."""
+    frame = simulate_study([0, 1, 2], np.random.default_rng(0), seeds=1, documents=40)
+    copies = pd.concat([frame.assign(seed=s, y=frame["y"] * (1 + s * 1e-9)) for s in range(3)], ignore_index=True)
+    copies["seed"] = copies["seed"].astype("Int64")
+    layout, alone = assemble(copies), assemble(frame)
+    assert layout.n_seeds == 1
+    assert layout.missing == ("the 3 seeds have identical scores and count as one",)
+    assert layout.covers == alone.covers == "covers documents; not pre-training runs or seeds"
+    np.testing.assert_allclose(layout.covariance, alone.covariance)
+    assert assemble(copies, merge_identical=False).n_seeds == 3
+
+
+def test_seeds_that_differ_anywhere_are_repeats():
+    frame = simulate_study([0, 1, 2], np.random.default_rng(0), seeds=1, documents=40)
+    copies = pd.concat([frame.assign(seed=s) for s in range(3)], ignore_index=True)
+    copies["seed"] = copies["seed"].astype("Int64")
+    copies.loc[(copies["seed"] == 1) & (copies["document"] == 7) & (copies["budget"] == 10**9), "y"] += 0.01
+    assert assemble(copies).n_seeds == 3

@@ -55,3 +55,37 @@ def test_refusals():
         transitions(scores([0.5, 1]), scores([1, 1]))
     with pytest.raises(DataError, match="share no run, seed and document"):
         transitions(scores([1]), scores([1], start=7))
+
+
+def test_guessing_is_no_forgetting():
+    """The expected counts of two models that know 40% and 30%, 20% of the documents in common, and guess among four."""
+    both, first, second, neither = 0.2, 0.2, 0.1, 0.5
+    guess, n = 0.25, 1600
+    shares = {
+        (1, 1): both + first * guess + second * guess + neither * guess**2,
+        (1, 0): first * (1 - guess) + neither * guess * (1 - guess),
+        (0, 1): second * (1 - guess) + neither * guess * (1 - guess),
+        (0, 0): neither * (1 - guess) ** 2,
+    }
+    pairs = np.concatenate([np.tile(pair, (round(n * share), 1)) for pair, share in shares.items()])
+    row = transitions(scores(pairs[:, 0]), scores(pairs[:, 1]), chance=guess).iloc[0]
+    assert len(pairs) == n
+    assert row["forgotten"] == pytest.approx(first)
+    assert row["learned"] == pytest.approx(second)
+    assert row["forgotten_low"] < first < row["forgotten_high"]
+
+
+def test_a_model_at_chance_forgets_nothing():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(100):
+        row = transitions(scores(rng.random(200) < 0.25), scores(rng.random(200) < 0.25), chance=0.25).iloc[0]
+        covered.append(row["forgotten_low"] <= 0 <= row["forgotten_high"])
+    # at a coverage of 95% fewer than 87 of 100 happen with probability 0.1%
+    assert sum(covered) >= 87
+
+
+def test_without_a_chance_level_nothing_is_corrected():
+    row = transitions(scores([1, 0]), scores([0, 0])).iloc[0]
+    assert np.isnan(row["forgotten"])
+    assert transitions(scores([1, 0]), scores([0, 0]), chance=0.0).iloc[0]["forgotten"] == 0.5

@@ -359,7 +359,7 @@ def test_the_level_of_another_checkpoint_is_tested_as_equality(make_record, make
     """Neither a difference that is shown nor one that is not says that two checkpoints are equal."""
     tokens = (1_000_000_000_000, 1_501_000_000_000, 2_000_000_000_000, 2_353_000_000_000, 3_048_000_000_000)
     about = {"budgets": tokens, "families": ("OLMo-1B",), "tuning": "hh", "gammas": (), "data": "anthropic_hh"}
-    about |= {"rates": (3e-4,), "documents": 160}
+    about |= {"rates": (3e-4,), "documents": 160, "seeds": 6}
     frame, documents = make_study(shape, **about)
     named = {"task": "alpha", "metric": "bits_per_byte", "variant": "hh", "compare": [tokens[1], tokens[-1]]}
     study = make_record(primary=named, **({} if margin is None else {"plateau_margin": margin}))
