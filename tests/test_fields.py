@@ -6,7 +6,7 @@ Outside a modification's own file this test refuses
 - an attribute ``x.field``,
 
 unless the module, or for attributes a module that it imports, has a class of its own that declares a field of that name: the
-trainer's ``Schedule`` has a ``learning_rate``, a judge has a ``template``. ``seed`` belongs to every modification, so anybody
+training's ``Schedule`` has a ``learning_rate``, a judge has a ``template``. ``seed`` belongs to every modification, so anybody
 may know it. A category may share the name of a modification (``finetune``); comparisons with ``.name`` are refused then.
 """
 
@@ -32,7 +32,7 @@ MODULES = sorted(p for room in ("model_wrappers", "overtrain", "overtrain_tasks"
 OTHER_MEANING = {
     "model_wrappers/generation/served.py": {"data"},  # key of an OpenAI-compatible reply
     "model_wrappers/serving/client.py": {"data"},  # likewise
-    "model_wrappers/training/trainer.py": {".data"},  # torch.utils.data
+    "model_wrappers/training/trainer.py": {".data", "gradient_checkpointing"},  # torch.utils.data; of TrainingArguments
     "overtrain/plan/expand.py": {"template"},  # key of the task's metadata
     "overtrain_tasks/alpaca_eval/task.py": {"template"},  # likewise
     "overtrain/pretrain/ladder.py": {"epochs"},  # passes of the pre-training over its text
@@ -106,7 +106,7 @@ def test_no_module_guesses_a_field_or_a_modification():
         ("kind == 'finetune'", []),
         ("def f():\n    'gamma'", []),
         ("class Own:\n    epochs: int\n\nx.epochs, x['epochs']", []),
-        ("from model_wrappers.training.trainer import Schedule\ns.epochs, s['epochs']", ["epochs"]),
+        ("from model_wrappers.training.schedule import Schedule\ns.epochs, s['epochs']", ["epochs"]),
         ("from model_wrappers.modifications.gaussian import Gaussian\ng.gamma", [".gamma"]),
     ],
 )
