@@ -72,7 +72,7 @@ def distance_law(frame: pd.DataFrame, level: float = 0.05, *, by: Sequence[str] 
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
         require(part, ["budget", "learning_rate", "distance"])
-        used = part[(part["learning_rate"] > 0) & (part["distance"] > 0)]
+        used = part[(part["learning_rate"] > 0) & (part["distance"] > 0) & np.isfinite(part["distance"].astype(float))]
         if len(used) < 3:
             raise DataError(f"{len(used)} cells have a learning rate and a distance; the fit needs three")
         keys = [column for column in ("run", "budget") if column in used.columns]

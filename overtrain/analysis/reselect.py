@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model_wrappers.errors import DataError
 from overtrain.analysis.contrasts import combine, divide, pairs, unit_terms
 from overtrain.analysis.inflection import selections
 from overtrain.analysis.noise import slope_variance
@@ -99,8 +100,13 @@ def null_of(design: Design, rng: np.random.Generator, replicates: int) -> tuple[
 
     Returns:
         Maxima of shape (replicates, selections), and the share of replicates in which some checkpoint has another rate.
+
+    Raises:
+        DataError: there is one budget, so there is no difference to test.
     """
     budgets, _, units = design.blocks[0].cells.shape
+    if budgets < 2:
+        raise DataError("one budget has results at the tuned rate; a curve needs two")
     layout = design.tuned
     weights, _ = pairs(budgets)
     shape = (replicates, budgets, units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ def text(value: Any) -> str:
         return value
     if value is None or pd.isna(value):
         return "missing"
+    if isinstance(value, float) and math.isinf(value):
+        return "diverged"
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

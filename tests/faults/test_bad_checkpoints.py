@@ -184,6 +184,7 @@ def test_a_cache_that_cannot_be_is_one_message(place, make_model, sums, tmp_path
 
 
 @pytest.mark.faults("checkpoint damaged, unsafe or incomplete")
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["half a safetensors", "no tokenizer"])
 def test_stock_lm_eval_ends_with_one_line_and_exit_code_2(damage, copied, sums):
     DAMAGES[damage][0](copied)

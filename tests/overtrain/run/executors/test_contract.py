@@ -19,7 +19,11 @@ from overtrain.results.store import Store
 
 TESTS = Path(__file__).parents[3]
 
-EXECUTORS = ["here", "workers", pytest.param("ray", marks=pytest.mark.cluster)]
+EXECUTORS = [
+    "here",
+    pytest.param("workers", marks=pytest.mark.slow),  # every worker imports torch
+    pytest.param("ray", marks=pytest.mark.cluster),
+]
 
 
 @pytest.fixture(params=EXECUTORS)
