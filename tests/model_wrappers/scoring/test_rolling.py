@@ -7,7 +7,9 @@ import json
 import pickle
 
 import pytest
+from lm_eval.api.instance import Instance
 
+from model_wrappers.lm import PerturbedLM
 from model_wrappers.scoring.rolling import RollingLogLikelihood
 
 
@@ -29,3 +31,15 @@ def test_it_is_a_float_for_everybody_else():
 def test_a_negative_count_is_refused():
     with pytest.raises(ValueError, match="tokens=-1"):
         RollingLogLikelihood(-1.0, tokens=-1)
+
+
+def test_a_long_text_agrees_with_lm_eval_per_token(make_model):
+    """README's bound for whole texts: the rounding errors of thousands of tokens add up."""
+    text = " ".join(f"Sentence {n} boils an egg for {n * 7 % 60} minutes and sleeps well." for n in range(150))
+    found = []
+    for scoring in ("prefixes", "plain"):
+        lm = PerturbedLM(pretrained=str(make_model("olmo")), gamma=0, device="cpu", batch_size=1, scoring=scoring)
+        request = Instance("loglikelihood_rolling", {}, (text,), 0, metadata=("task", 0, 1))
+        found += lm.loglikelihood_rolling([request], disable_tqdm=True)
+    assert found[0].tokens == found[1].tokens > 3000
+    assert found[0] == pytest.approx(float(found[1]), abs=1e-6 * found[0].tokens)
