@@ -46,7 +46,7 @@ def compare(
 
     Returns:
         One row per group: ``before``, ``after``, ``mean_before``, ``mean_after``, ``effect`` (after minus before; positive is
-        worse), ``relative`` (effect over the size of the first mean), ``se``, ``df`` (paired or Welch; Satterthwaite with
+        worse), ``relative`` (effect over the size of the first mean), ``se``, ``df`` (paired or Welch; Cochran and Cox with
         documents), ``low``, ``high``,
         ``p_value`` (two-sided), ``n_runs``, ``n_seeds``, ``n_documents``, ``covers``, ``missing``.
 

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from overtrain.analysis.noise import noise_covariance, square_root, unit_variance
 
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
 
     from overtrain.analysis.layout import Array, Layout
 
-__all__ = ["SIMULATIONS", "Contrasts", "Selection", "combine", "divide", "maxima", "pairs", "unit_terms"]
+__all__ = [
+    "SIMULATIONS",
+    "Contrasts",
+    "Selection",
+    "combine",
+    "divide",
+    "matched_freedom",
+    "maxima",
+    "pairs",
+    "unit_terms",
+]
 
 SIMULATIONS = 20_000
 """Simulated null studies behind a critical value; its Monte Carlo error is then about 0.015."""
@@ -46,6 +56,9 @@ of level with three seeds whose slopes differ."""
 
 _LOWER = 0.2
 """One minus the confidence of the upper limit of the variance between units, and of the jitter."""
+
+_UPPER = 0.975
+"""Quantile at which degrees of freedom are matched: that of a two-sided interval at 95%."""
 
 _FEW_DOCUMENTS = 60
 """Below this the documents' covariance is estimated anew in every simulated study; above, it is as good as known."""
@@ -176,7 +189,9 @@ class Contrasts:
         Paired differences of units have one degree of freedom less than units; unpaired budgets keep a variance each, and
         their degrees of freedom are Welch's.
 
-        Source: Student (1908) for paired differences; Welch (1947); documents and jitter are added by Satterthwaite (1946).
+        Source: Student (1908) for paired differences; Welch (1947). Documents and jitter are added as in Cochran and Cox
+        (1950): the quantile is the mean of the parts' quantiles, weighted by their variances; the degrees of freedom are those
+        with that quantile. Satterthwaite's formula covers 92% where two degrees of freedom of the seeds meet documents.
         """
         layout = self.layout
         units = layout.cells.shape[1]
@@ -196,7 +211,12 @@ class Contrasts:
             freedom = np.where(np.isfinite(freedom), freedom, 0.0)
         variance = combine(terms, self._documents, self._twice) + self._jitter
         errors = np.sqrt(variance) if self._known else np.full(len(variance), np.nan)
-        return Separate(errors, self._freedom(errors, terms, freedom))
+        documents = np.maximum(variance - self._jitter - terms, 0.0)
+        sources = [(terms, freedom), (documents, _full(terms, layout.n_documents - 1.0))]
+        if layout.jitter is not None:
+            sources.append((self._jitter, _full(terms, layout.jitter.freedom)))
+        found = [matched_freedom([(value[k], degrees[k]) for value, degrees in sources]) for k in range(len(terms))]
+        return Separate(errors, np.array(found))
 
     def _freedom(self, errors: Array, units: Array, freedom: Array) -> Array:
         parts = [(units, freedom), (self._documents, np.full(len(units), self.layout.n_documents - 1.0))]
@@ -276,6 +296,27 @@ class Contrasts:
         drawn = rng.standard_normal((size, freedom, len(self.layout.budgets))) @ square_root(self.layout.covariance)
         covariance = drawn.transpose(0, 2, 1) @ drawn / freedom
         return np.asarray(np.einsum("cb,nbd,cd->nc", self.weights, covariance, self.weights, optimize=True))
+
+
+def _full(like: Array, value: float) -> Array:
+    return np.full(len(like), value)
+
+
+def matched_freedom(parts: Sequence[tuple[float, float]]) -> float:
+    """Return the degrees of freedom whose 97.5% quantile is the mean of those of ``parts``, weighted by their variances.
+
+    Args:
+        parts: variance and degrees of freedom of each part.
+    """
+    known = [(variance, freedom) for variance, freedom in parts if variance > 0 and freedom > 0]
+    if not known:
+        return np.inf
+    low, high = min(f for _, f in known), max(f for _, f in known)
+    if low == high:
+        return low
+    total = sum(variance for variance, _ in known)
+    quantile = sum(variance * float(stats.t.ppf(_UPPER, freedom)) for variance, freedom in known) / total
+    return float(optimize.brentq(lambda freedom: float(stats.t.ppf(_UPPER, freedom)) - quantile, low, min(high, 1e9)))
 
 
 def maxima(

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from model_wrappers.errors import ConfigError
-from overtrain.analysis.contrasts import Contrasts, divide, pairs
+from overtrain.analysis.contrasts import Contrasts, divide, matched_freedom, pairs
 from overtrain.analysis.layout import Layout
 from overtrain.analysis.noise import unit_variance
 
@@ -145,10 +145,8 @@ def _separate_freedom(layout: Layout, error: float) -> float:
     units = layout.cells.shape[1]
     documents = 2 * float(layout.covariance[0, 0])
     degrees = (units - 1) * (1 if layout.paired else 2)
-    squares = (error**2 - documents) ** 2 / degrees if degrees else 0.0
-    if layout.n_documents > 1:
-        squares += documents**2 / (layout.n_documents - 1)
-    return error**4 / squares if squares > 0 else np.inf
+    parts = [(error**2 - documents, float(degrees)), (documents, layout.n_documents - 1.0)]
+    return matched_freedom(parts)
 
 
 def _two_sided(shift: float, freedom: float, bound: float) -> float:

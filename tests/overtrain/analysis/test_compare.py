@@ -34,14 +34,16 @@ def test_seeds_alone_are_the_paired_t_test():
     assert row["df"] == pytest.approx(4)
 
 
-def test_seeds_and_documents_have_satterthwaites_freedom():
+def test_seeds_and_documents_have_the_quantile_of_cochran_and_cox():
     frame = study([0.0, 1.0], 2, seeds=4, documents=30, interaction_sd=0)
     layout = assemble(frame)
     units = np.var(layout.cells[1] - layout.cells[0], ddof=1) / 4
     documents = layout.covariance[0, 0] + layout.covariance[1, 1] - 2 * layout.covariance[0, 1]
     row = compare(frame, 10**9, 2 * 10**9).iloc[0]
     assert row["se"] ** 2 == pytest.approx(units + documents)
-    assert row["df"] == pytest.approx((units + documents) ** 2 / (units**2 / 3 + documents**2 / 29))
+    quantile = (units * stats.t.ppf(0.975, 3) + documents * stats.t.ppf(0.975, 29)) / (units + documents)
+    assert stats.t.ppf(0.975, row["df"]) == pytest.approx(quantile)
+    assert row["high"] - row["effect"] == pytest.approx(quantile * row["se"])
 
 
 def test_other_budgets_help_only_where_their_noise_is_taken_as_equal():
