@@ -38,14 +38,6 @@ OTHER_MEANING = {
     "overtrain/pretrain/ladder.py": {"epochs"},  # passes of the pre-training over its text
     "overtrain/results/judged.py": {"learning_rate"},  # key of format 1 of scores.json
 }
-# What still guesses, and must become empty: file -> words.
-NOT_YET = {
-    "overtrain/analysis/crossfit.py": {"learning_rate"},
-    "overtrain/analysis/distance.py": {"learning_rate"},
-    "overtrain/analysis/optima.py": {"learning_rate"},
-    "overtrain/analysis/tuned.py": {"learning_rate"},
-    "overtrain/report/scores.py": {"learning_rate"},  # the column of overtrain.analysis
-}
 
 
 @functools.cache
@@ -94,7 +86,7 @@ def guesses(path):
 def test_no_module_guesses_a_field_or_a_modification():
     found = {str(p.relative_to(ROOT)): {word for _, word in guesses(p)} for p in MODULES if p not in OWN}
     found = {name: words for name, words in found.items() if words}
-    assert found == OTHER_MEANING | NOT_YET
+    assert found == OTHER_MEANING
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def _selection(values: Array, rng: np.random.Generator, grid: Array, budget: int
             "budget": budget,
             "run": "run0",
             "seed": pd.array(index[1], dtype="Int64"),
-            "learning_rate": 1e-5 * 2.0 ** grid[index[0]],
+            "rate": 1e-5 * 2.0 ** grid[index[0]],
             "value": values.ravel(),
         }
     )
@@ -95,9 +95,7 @@ def distance_study(rng: np.random.Generator, checkpoints: int = 6) -> Outcomes:
     log = log - np.log(rates).mean() * (log[:, -1:] - log[:, :1]) / (np.log(rates[-1]) - np.log(rates[0]))
     log = log + 0.05 * rng.standard_normal(shape)
     index = np.indices(shape).reshape(3, -1)
-    frame = pd.DataFrame(
-        {"budget": budgets[index[0]], "learning_rate": rates[index[1]], "distance": np.exp(log.ravel())}
-    )
+    frame = pd.DataFrame({"budget": budgets[index[0]], "rate": rates[index[1]], "distance": np.exp(log.ravel())})
     row = distance_law(frame).iloc[0]
     return {
         "rate": bool(row["rate_low"] <= 1 <= row["rate_high"]),
@@ -112,7 +110,7 @@ def tuned_study(
     frames, marks = [], []
     for place, rate in enumerate(RATES):
         frame = simulate_study([float(place)] * 6, rng, documents=1, seed_sd=seed_sd)
-        frames.append(frame.assign(learning_rate=rate))
+        frames.append(frame.assign(rate=rate))
         marks.append(frames[-1].assign(value=penalty[place] + 0.1 * rng.standard_normal(len(frame))))
     row = tuned_verdict(pd.concat(frames, ignore_index=True), pd.concat(marks, ignore_index=True), replicates=1_000)
     return {"turn": row["verdict"].iloc[0] in TURNS}

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["cell_means", "cross_fitted", "cross_fitted_verdict"]
 
-_CELL = ["budget", "run", "seed", "learning_rate"]
+_CELL = ["budget", "run", "seed", "rate"]
 _REPLICATES = 2_000
 
 
 def cell_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``budget``, ``run``, ``seed``, ``learning_rate`` and ``value`` of every cell: what `rate_table` selects by."""
-    require(frame, [*COLUMNS, "learning_rate"])
+    """Return ``budget``, ``run``, ``seed``, ``rate`` and ``value`` of every cell: what `rate_table` selects by."""
+    require(frame, [*COLUMNS, "rate"])
     sums = frame.assign(total=frame["y"] * frame["weight"], weight=frame["weight"].where(frame["y"].notna()))
     sums = sums.groupby(_CELL, dropna=False)[["total", "weight"]].sum(min_count=1)
     return (sums["total"] / sums["weight"]).rename("value").reset_index()
@@ -47,10 +47,10 @@ def cross_fitted(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep, for every checkpoint, the documents of one half at the rate that is best on the other half, and the reverse.
 
     Args:
-        frame: long form with ``learning_rate`` and documents that are integers, lower is better.
+        frame: long form with ``rate`` and documents that are integers, lower is better.
 
     Returns:
-        The long form of one curve, every document once per seed; ``learning_rate`` is that of the document's half.
+        The long form of one curve, every document once per seed; ``rate`` is that of the document's half.
 
     Raises:
         DataError: there are no documents, or a checkpoint has no rate whose cells are complete.
@@ -59,8 +59,8 @@ def cross_fitted(frame: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for selecting, reported in (halves, halves[::-1]):
         rates = rate_table(cell_means(selecting))
-        best = rates.loc[rates["best"], ["budget", "run", "learning_rate"]]
-        part = reported.merge(best, on=["budget", "run", "learning_rate"], how="inner")
+        best = rates.loc[rates["best"], ["budget", "run", "rate"]]
+        part = reported.merge(best, on=["budget", "run", "rate"], how="inner")
         lost = set(frame["budget"]) - set(part["budget"])
         if lost:
             raise DataError(
@@ -114,7 +114,7 @@ def cross_fitted_verdict(
 
 def _halves(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the even and the odd documents; what has no result is in both, so that its rate is complete in neither."""
-    require(frame, [*COLUMNS, "learning_rate"])
+    require(frame, [*COLUMNS, "rate"])
     document = frame["document"].astype("Int64")
     empty = frame["y"].isna()
     if document[~empty].isna().any() or (~empty).sum() == 0:
@@ -131,7 +131,7 @@ def _halves(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _design(frame: pd.DataFrame) -> Design:
     frame, empty = without_empty(frame)
     rates, gone = rates_of(frame, cell_means(frame))
-    kept = frame[frame["learning_rate"].isin(rates)]
+    kept = frame[frame["rate"].isin(rates)]
     budgets = sorted(set(kept["budget"]))
     found = [block_of(half, rates, budgets) for half in _halves(kept)]
     blocks = tuple(block for block, _ in found)

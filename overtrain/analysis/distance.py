@@ -27,15 +27,15 @@ def distance_points(frame: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFr
     """Average the logarithm of the distance over seeds and runs, for the figure.
 
     Args:
-        frame: ``budget``, ``learning_rate``, ``distance`` (positive), one row per tuned cell.
+        frame: ``budget``, ``rate``, ``distance`` (positive), one row per tuned cell.
         by: columns that name a curve.
 
     Returns:
-        One row per group, budget and rate: ``budget``, ``learning_rate``, ``distance`` (geometric mean), ``n_cells``,
+        One row per group, budget and rate: ``budget``, ``rate``, ``distance`` (geometric mean), ``n_cells``,
         ``n_missing``.
     """
-    require(frame, ["budget", "learning_rate", "distance"])
-    keys = [*by, "budget", "learning_rate"]
+    require(frame, ["budget", "rate", "distance"])
+    keys = [*by, "budget", "rate"]
     data = frame.assign(log=np.log(frame["distance"].where(frame["distance"] > 0)))
     grouped = data.groupby(keys, dropna=False)["log"]
     table = grouped.agg(["mean", "count", "size"]).reset_index()
@@ -71,13 +71,13 @@ def distance_law(frame: pd.DataFrame, level: float = 0.05, *, by: Sequence[str] 
     """
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
-        require(part, ["budget", "learning_rate", "distance"])
-        used = part[(part["learning_rate"] > 0) & (part["distance"] > 0) & np.isfinite(part["distance"].astype(float))]
+        require(part, ["budget", "rate", "distance"])
+        used = part[(part["rate"] > 0) & (part["distance"] > 0) & np.isfinite(part["distance"].astype(float))]
         if len(used) < 3:
             raise DataError(f"{len(used)} cells have a learning rate and a distance; the fit needs three")
         keys = [column for column in ("run", "budget") if column in used.columns]
         checkpoint = used.groupby(keys, sort=True).ngroup().to_numpy()
-        x = np.log(used["learning_rate"].to_numpy(float))
+        x = np.log(used["rate"].to_numpy(float))
         y = np.log(used["distance"].to_numpy(float))
         tokens = np.log2(used["budget"].to_numpy(float))
         count = int(checkpoint.max()) + 1

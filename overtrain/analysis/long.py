@@ -55,7 +55,7 @@ def long_form(
             can say how much the choice of documents matters.
         task: as in ``runs``.
         metric: as in ``runs``.
-        keep: further columns of ``runs`` to carry along, such as ``learning_rate``.
+        keep: further columns of ``runs`` to carry along, such as ``rate``.
 
     Returns:
         The long form, with ``keep`` and ``higher_is_better``; ``y`` counts as the metric does (see `oriented`).

@@ -32,7 +32,7 @@ def rate_table(selection: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFra
     """Average the selection metric of every checkpoint and rate, and mark the rates within one standard error.
 
     Args:
-        selection: ``budget``, ``run``, ``seed``, ``learning_rate``, ``value`` (lower is better; missing where a cell is,
+        selection: ``budget``, ``run``, ``seed``, ``rate``, ``value`` (lower is better; missing where a cell is,
             infinite where it diverged).
         by: columns that name a curve.
 
@@ -43,7 +43,7 @@ def rate_table(selection: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFra
         standard error of their difference), ``n_diverged``. A rate that lacks a seed which another has is neither; nor is
         one with a diverged cell, whose mean is infinite.
     """
-    require(selection, ["budget", "run", "seed", "learning_rate", "value"])
+    require(selection, ["budget", "run", "seed", "rate", "value"])
 
     def one(part: pd.DataFrame) -> pd.DataFrame:
         tables = []
@@ -59,7 +59,7 @@ def rate_table(selection: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFra
 def _square(checkpoint: pd.DataFrame) -> pd.DataFrame:
     """Return the selection metric of one checkpoint, one row per rate, ascending, one column per seed."""
     data = checkpoint.assign(seed=checkpoint["seed"].astype("Int64").fillna(-1))
-    return data.set_index(["learning_rate", "seed"])["value"].unstack().sort_index()  # noqa: PD010
+    return data.set_index(["rate", "seed"])["value"].unstack().sort_index()  # noqa: PD010
 
 
 def _rates(square: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def _rates(square: pd.DataFrame) -> pd.DataFrame:
     reach = np.sqrt(2) * error if np.isfinite(error) else 0.0
     return pd.DataFrame(
         {
-            "learning_rate": square.index.to_numpy(float),
+            "rate": square.index.to_numpy(float),
             "mean": mean,
             "se": error,
             "n_seeds": np.isfinite(values).sum(axis=1),
@@ -100,7 +100,7 @@ def tuned_rates(selection: pd.DataFrame, level: float = 0.05, *, by: Sequence[st
         by: columns that name a curve.
 
     Returns:
-        One row per group, budget and run: ``learning_rate`` (best on the grid), ``value``, ``near_low`` and ``near_high``
+        One row per group, budget and run: ``rate`` (best on the grid), ``value``, ``near_low`` and ``near_high``
         (range of the rates within one standard error), ``at_edge`` (the best rate is the grid's smallest or largest: the
         optimum may lie outside), ``optimum`` (minimum of the parabola in log rate through the best rate and its two
         neighbours; missing at the edge), ``optimum_low`` and ``optimum_high`` (see
@@ -115,7 +115,7 @@ def tuned_rates(selection: pd.DataFrame, level: float = 0.05, *, by: Sequence[st
             rows.append({"budget": budget, "run": run, **_optimum(_square(checkpoint), level)})
         return pd.DataFrame(rows)
 
-    require(selection, ["budget", "run", "seed", "learning_rate", "value"])
+    require(selection, ["budget", "run", "seed", "rate", "value"])
     return per_group(selection, by, one)
 
 
@@ -123,7 +123,7 @@ def _optimum(square: pd.DataFrame, level: float) -> dict[str, object]:
     rates = _rates(square)
     row: dict[str, object] = dict.fromkeys(
         [
-            "learning_rate",
+            "rate",
             "value",
             "near_low",
             "near_high",
@@ -144,11 +144,11 @@ def _optimum(square: pd.DataFrame, level: float) -> dict[str, object]:
     used = rates.dropna(subset=["mean"])
     if not used["best"].any():
         return row
-    grid, near = used["learning_rate"].to_numpy(float), used.loc[used["near"], "learning_rate"]
+    grid, near = used["rate"].to_numpy(float), used.loc[used["near"], "rate"]
     place = int(np.flatnonzero(used["best"])[0])
     edge = place in {0, len(grid) - 1}
     row |= {
-        "learning_rate": grid[place],
+        "rate": grid[place],
         "value": float(used["mean"].iloc[place]),
         "near_low": float(near.min()),
         "near_high": float(near.max()),
@@ -239,18 +239,18 @@ def over_near_rates(selection: pd.DataFrame, target: pd.DataFrame, *, by: Sequen
 
     Args:
         selection: as for `rate_table`.
-        target: ``budget``, ``run``, ``learning_rate``, ``value``: the other metric, one row per cell.
+        target: ``budget``, ``run``, ``rate``, ``value``: the other metric, one row per cell.
         by: columns that name a curve, in both frames.
 
     Returns:
-        One row per group, budget and run: ``learning_rate`` (best), ``value`` (mean at the best rate), ``low`` and ``high``
+        One row per group, budget and run: ``rate`` (best), ``value`` (mean at the best rate), ``low`` and ``high``
         (smallest and largest mean over the rates within one standard error), ``n_near``, ``n_missing`` (cells of those
         rates without a value; such a rate has no mean).
     """
-    require(target, [*by, "budget", "run", "learning_rate", "value"])
+    require(target, [*by, "budget", "run", "rate", "value"])
     rates = rate_table(selection, by=by)
     near = rates[rates["near"]]
-    keys = [*by, "budget", "run", "learning_rate"]
+    keys = [*by, "budget", "run", "rate"]
     cells = target.groupby(keys, dropna=False)["value"].agg(
         value=lambda v: v.mean(skipna=False), missing=lambda v: int(v.isna().sum())
     )
@@ -262,7 +262,7 @@ def over_near_rates(selection: pd.DataFrame, target: pd.DataFrame, *, by: Sequen
         rows.append(
             {
                 **dict(zip([*by, "budget", "run"], key, strict=True)),
-                "learning_rate": best["learning_rate"],
+                "rate": best["rate"],
                 "value": best["value"],
                 "low": part["value"].min(),
                 "high": part["value"].max(),

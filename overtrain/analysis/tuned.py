@@ -36,19 +36,19 @@ def at_tuned_rates(frame: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame
     """Keep, for every checkpoint, the rows at its best learning rate.
 
     Args:
-        frame: long form with ``learning_rate``.
+        frame: long form with ``rate``.
         selection: as for `overtrain.analysis.optima.rate_table`.
 
     Returns:
-        The long form of one curve, ``learning_rate`` kept. Cells that are missing at the best rate stay missing.
+        The long form of one curve, ``rate`` kept. Cells that are missing at the best rate stay missing.
 
     Raises:
         DataError: a checkpoint of ``frame`` has no rate with a complete selection metric.
     """
-    require(frame, [*COLUMNS, "learning_rate"])
+    require(frame, [*COLUMNS, "rate"])
     rates = rate_table(selection)
-    best = rates.loc[rates["best"], ["budget", "run", "learning_rate"]]
-    tuned = frame.merge(best, on=["budget", "run", "learning_rate"], how="inner")
+    best = rates.loc[rates["best"], ["budget", "run", "rate"]]
+    tuned = frame.merge(best, on=["budget", "run", "rate"], how="inner")
     lost = set(frame["budget"]) - set(tuned["budget"])
     if lost:
         raise DataError(
@@ -75,12 +75,12 @@ def tuned_verdict(
     """Return the verdict of the tuned curve, with critical values from the bootstrap that repeats the selection.
 
     Args:
-        frame: long form with ``learning_rate``; budgets share rates, runs and seeds.
+        frame: long form with ``rate``; budgets share rates, runs and seeds.
         selection: as for `overtrain.analysis.optima.rate_table`.
         level: of every test.
         margin: see `overtrain.analysis.verdict.verdict`.
         by: columns that name a curve, in all frames.
-        scores: long form of the selection metric with ``learning_rate``, where documents select: they are drawn too.
+        scores: long form of the selection metric with ``rate``, where documents select: they are drawn too.
         itself: the selection metric is the mean of ``frame``'s own documents. The curve is then biased towards better; what
             selects and is reported is drawn once.
         quantity: for the sentence.
@@ -119,19 +119,19 @@ def rates_of(frame: pd.DataFrame, selection: pd.DataFrame) -> tuple[list[float],
     """
     cell = ["budget", "run", "seed"]
     wanted = len(frame[cell].drop_duplicates())
-    scored = frame.dropna(subset=["y"])[[*cell, "learning_rate"]].drop_duplicates()
-    both = scored.merge(selection.dropna(subset=["value"])[[*cell, "learning_rate"]], on=[*cell, "learning_rate"])
-    counts = both.groupby("learning_rate").size()
+    scored = frame.dropna(subset=["y"])[[*cell, "rate"]].drop_duplicates()
+    both = scored.merge(selection.dropna(subset=["value"])[[*cell, "rate"]], on=[*cell, "rate"])
+    counts = both.groupby("rate").size()
     rates = sorted(counts.index[counts == wanted])
     if not rates:
         raise DataError("no learning rate has a result and a selection metric in every cell; run the missing cells")
-    return rates, sorted(set(frame["learning_rate"].dropna()) - set(rates))
+    return rates, sorted(set(frame["rate"].dropna()) - set(rates))
 
 
 def block_of(frame: pd.DataFrame, rates: Sequence[float], budgets: Sequence[int]) -> tuple[Block, int]:
     """Return the long form of all ``rates`` as a block, and its number of pre-training runs."""
     order, place = ({name: index for index, name in enumerate(names)} for names in (budgets, rates))
-    code = frame["budget"].map(order) * len(rates) + frame["learning_rate"].map(place)
+    code = frame["budget"].map(order) * len(rates) + frame["rate"].map(place)
     layout = assemble(frame.assign(budget=code.astype(int)), merge_identical=False)
     return Block.of(layout, len(budgets), len(rates)), layout.n_runs
 
@@ -155,15 +155,15 @@ def without_empty(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _design(frame: pd.DataFrame, selection: pd.DataFrame, scores: pd.DataFrame | None, *, itself: bool) -> Design:
-    require(frame, [*COLUMNS, "learning_rate"])
-    require(selection, ["budget", "run", "seed", "learning_rate", "value"])
+    require(frame, [*COLUMNS, "rate"])
+    require(selection, ["budget", "run", "seed", "rate", "value"])
     frame, empty = without_empty(frame)
     selection = selection.assign(seed=selection["seed"].astype("Int64").fillna(-1))
-    cell = ["budget", "run", "seed", "learning_rate"]
+    cell = ["budget", "run", "seed", "rate"]
     rates, gone = rates_of(frame, selection)
-    kept = frame[frame["learning_rate"].isin(rates)]
+    kept = frame[frame["rate"].isin(rates)]
     budgets = sorted(set(kept["budget"]))
-    mine = selection[selection["learning_rate"].isin(rates)]
+    mine = selection[selection["rate"].isin(rates)]
     reported, runs = block_of(kept, rates, budgets)
     repeated(reported)
     tuned = assemble(at_tuned_rates(kept, mine))
@@ -172,7 +172,7 @@ def _design(frame: pd.DataFrame, selection: pd.DataFrame, scores: pd.DataFrame |
     if not itself:
         marks = mine[[*cell, "value"]].rename(columns={"value": "y"}).assign(document=None, weight=1.0)
         if scores is not None:
-            marks = scores.assign(seed=scores["seed"].astype("Int64").fillna(-1))[[*COLUMNS, "learning_rate"]]
+            marks = scores.assign(seed=scores["seed"].astype("Int64").fillna(-1))[[*COLUMNS, "rate"]]
         blocks = (reported, block_of(kept[cell].drop_duplicates().merge(marks, on=cell), rates, budgets)[0])
     return Design(
         blocks=blocks,

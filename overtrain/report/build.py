@@ -9,6 +9,7 @@ from model_wrappers.files import write_whole
 from overtrain.report.assemble import assemble
 from overtrain.report.files import FORMATS, clear, remember, save_figures, save_tables
 from overtrain.report.page import render
+from overtrain.report.scores import SELECTED
 from overtrain.report.sections import all_sections
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def write(data: ReportData, sections: Sequence[Section], out: Path) -> Path:
     clear(out)
     drawings = [(section.key, drawing) for section in sections for drawing in section.figures(data)]
     saved = save_figures([drawing for _, drawing in drawings], out / "figures")
-    names = save_tables(data.frames, out / "tables")
+    names = save_tables(_with_field_names(data), out / "tables")
     files = [f"figures/{name}.{kind}" for _, name, _ in saved for kind in FORMATS]
     files += [f"tables/{name}.{kind}" for name in names for kind in ("csv", "parquet")]
     remember(out, files)
@@ -117,3 +118,10 @@ def write(data: ReportData, sections: Sequence[Section], out: Path) -> Path:
     page = out / "index.html"
     write_whole(page, render(data, sections, of_section))
     return page
+
+
+def _with_field_names(data: ReportData) -> dict[str, pd.DataFrame]:
+    """Return the frames with the analysis's column `SELECTED` called as the field that the study varies."""
+    fields = {curve.axis.field for curve in data.curves if curve.axis is not None and curve.axis.selected}
+    names = {SELECTED: fields.pop()} if len(fields) == 1 else {}
+    return {name: frame.rename(columns=names) for name, frame in data.frames.items()}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SELECTED", "StudyScores"]
 
-SELECTED = "learning_rate"
+SELECTED = "rate"
 """Column under which `overtrain.analysis` and the tables keep the value that is selected at every checkpoint."""
 
 

@@ -24,7 +24,7 @@ def equal_rates(rng, *, budgets=4, seeds=3, documents=120, luck=3.0, gap=0.0):
             "budget": 10**9 * 2 ** index[0],
             "run": "one",
             "seed": pd.array(index[2], dtype="Int64"),
-            "learning_rate": np.array(RATES)[index[1]],
+            "rate": np.array(RATES)[index[1]],
             "document": index[3],
             "y": y.ravel(),
             "weight": 1.0,
@@ -40,7 +40,7 @@ def test_each_half_is_reported_at_the_rate_that_is_best_on_the_other():
                 "budget": 1,
                 "run": "a",
                 "seed": s,
-                "learning_rate": rate,
+                "rate": rate,
                 "document": d,
                 "y": odd if d % 2 else even,
                 "weight": 1.0,
@@ -52,7 +52,7 @@ def test_each_half_is_reported_at_the_rate_that_is_best_on_the_other():
     tuned = cross_fitted(frame)
     assert len(tuned) == 12
     assert not tuned.duplicated(["seed", "document"]).any()
-    found = tuned.groupby(tuned["document"] % 2)[["learning_rate", "y"]].agg(["min", "max"])
+    found = tuned.groupby(tuned["document"] % 2)[["rate", "y"]].agg(["min", "max"])
     assert found.loc[0].tolist() == [1e-3, 1e-3, 2.0, 2.0]  # even documents, at the rate that is best on the odd ones
     assert found.loc[1].tolist() == [1e-4, 1e-4, 5.0, 5.0]
 
@@ -93,8 +93,8 @@ def test_a_rise_is_found():
 def test_without_ambiguity_it_is_the_verdict_of_that_rate():
     rng = np.random.default_rng(3)
     frame = equal_rates(rng)
-    frame["y"] += 50.0 * (frame["learning_rate"] != 3e-4)
-    one = frame[frame["learning_rate"] == 3e-4]
+    frame["y"] += 50.0 * (frame["rate"] != 3e-4)
+    one = frame[frame["rate"] == 3e-4]
     assert cross_fitted(frame).sort_values(["budget", "seed", "document"])["y"].tolist() == one["y"].tolist()
     row = cross_fitted_verdict(frame, replicates=1000).iloc[0]
     assert row["selection_noise"] == 0
@@ -112,8 +112,8 @@ def test_documents_that_select_are_drawn_again():
     """Rates that only the choice of documents tells apart: taken as given, they would never be exchanged."""
     rng = np.random.default_rng(4)
     win = equal_rates(rng, luck=6.0)
-    win["y"] -= win.groupby(["budget", "learning_rate", "seed"])["y"].transform("mean")
-    win["y"] += win["learning_rate"].map(dict(zip(RATES, (0.0, 0.1, 0.2, 0.3, 0.4), strict=True)))
+    win["y"] -= win.groupby(["budget", "rate", "seed"])["y"].transform("mean")
+    win["y"] += win["rate"].map(dict(zip(RATES, (0.0, 0.1, 0.2, 0.3, 0.4), strict=True)))
     target = equal_rates(rng)
     chosen = cell_means(win)
     given = tuned_verdict(target, chosen, replicates=300).iloc[0]
@@ -126,13 +126,13 @@ def test_documents_that_select_are_drawn_again():
 
 def test_a_missing_cell_takes_its_rate_out_and_is_said():
     frame = equal_rates(np.random.default_rng(5))
-    lost = (frame["learning_rate"] == RATES[0]) & (frame["budget"] == frame["budget"].max()) & (frame["seed"] == 1)
+    lost = (frame["rate"] == RATES[0]) & (frame["budget"] == frame["budget"].max()) & (frame["seed"] == 1)
     gap = frame[lost].head(1).assign(document=None, y=np.nan)
     frame = pd.concat(
         [frame[~lost].astype({"document": "Int64"}), gap.astype({"document": "Int64"})], ignore_index=True
     )
     last = cross_fitted(frame).query("budget == budget.max()")
-    assert RATES[0] not in set(last["learning_rate"])
+    assert RATES[0] not in set(last["rate"])
     assert last.groupby("seed")["y"].count().tolist() == [120, 120, 120]
     assert (
         "learning rate 0.0001 left out: missing cells" in cross_fitted_verdict(frame, replicates=50)["missing"].item()

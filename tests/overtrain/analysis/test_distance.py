@@ -14,7 +14,7 @@ def cells(rate_power, tokens_power, noise=0.02):
         for rate in (1e-4, 3e-4, 1e-3)
         for _ in range(3)
     ]
-    return pd.DataFrame(rows, columns=["budget", "learning_rate", "distance"])
+    return pd.DataFrame(rows, columns=["budget", "rate", "distance"])
 
 
 def test_a_proportional_law_is_recovered():
@@ -43,9 +43,7 @@ def test_one_budget_has_no_slope_in_tokens():
 
 
 def test_zero_rates_and_missing_distances_are_counted():
-    frame = pd.concat(
-        [cells(1.0, 0.0), pd.DataFrame({"budget": 1e6, "learning_rate": [0.0, 1e-3], "distance": [0.0, np.nan]})]
-    )
+    frame = pd.concat([cells(1.0, 0.0), pd.DataFrame({"budget": 1e6, "rate": [0.0, 1e-3], "distance": [0.0, np.nan]})])
     row = distance_law(frame).iloc[0]
     assert (row["n_cells"], row["n_left_out"]) == (36, 2)
     with pytest.raises(DataError, match="the fit needs three"):
@@ -53,7 +51,7 @@ def test_zero_rates_and_missing_distances_are_counted():
 
 
 def test_points_are_geometric_means():
-    frame = pd.DataFrame({"budget": 10, "learning_rate": 1e-3, "distance": [1.0, 4.0, np.nan]})
+    frame = pd.DataFrame({"budget": 10, "rate": 1e-3, "distance": [1.0, 4.0, np.nan]})
     row = distance_points(frame).iloc[0]
     assert row["distance"] == pytest.approx(2.0)
     assert (row["n_cells"], row["n_missing"]) == (2, 1)

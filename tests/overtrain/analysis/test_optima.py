@@ -15,14 +15,14 @@ def selection(optimum, budget=10**9, seeds=3, noise=0.0, rng=None, curvature=0.1
             value = 2 + curvature * (np.log2(rate) - np.log2(optimum)) ** 2
             value += noise * rng.standard_normal() if rng is not None else 0
             rows.append((budget, "run0", seed, rate, value))
-    frame = pd.DataFrame(rows, columns=["budget", "run", "seed", "learning_rate", "value"])
+    frame = pd.DataFrame(rows, columns=["budget", "run", "seed", "rate", "value"])
     return frame.assign(seed=frame["seed"].astype("Int64"))
 
 
 def test_an_exact_parabola_is_recovered():
     row = tuned_rates(selection(3e-4)).iloc[0]
     assert row["optimum"] == pytest.approx(3e-4)
-    assert row["learning_rate"] in {2e-4, 4e-4}
+    assert row["rate"] in {2e-4, 4e-4}
     assert not row["at_edge"]
     # Convexity alone leaves open what its neighbours' lines leave open: by hand, with u = log2(rate / optimum), y = 0.1 u^2.
     u = np.log2(RATES / 3e-4)
@@ -50,7 +50,7 @@ def test_a_parabola_that_opens_downwards_has_no_optimum():
 def lopsided(optimum, rng, noise, rates=RATES):
     """Loss that rises slowly below the best rate and steeply above it."""
     frame = selection(optimum, rates=rates)
-    u = np.log2(frame["learning_rate"] / optimum)
+    u = np.log2(frame["rate"] / optimum)
     value = 0.15 * ((np.exp(-0.3 * u) - 1) / 0.3 + (np.exp(1.5 * u) - 1) / 1.5)
     return frame.assign(value=value + noise * rng.standard_normal(len(frame)))
 
@@ -78,12 +78,12 @@ def test_a_flat_curve_bounds_no_optimum():
 
 def test_a_diverged_rate_is_never_best_and_closes_the_grid():
     frame = selection(1.6e-3, rates=np.append(RATES, 3.2e-3))
-    frame.loc[frame["learning_rate"] == 3.2e-3, "value"] = np.inf
+    frame.loc[frame["rate"] == 3.2e-3, "value"] = np.inf
     table = rate_table(frame)
     assert table["best"].tolist() == [False] * 4 + [True, False]
     assert table["n_diverged"].tolist() == [0] * 5 + [3]
     row = tuned_rates(frame).iloc[0]
-    assert row["learning_rate"] == 1.6e-3
+    assert row["rate"] == 1.6e-3
     assert not row["at_edge"]
     assert row["n_diverged"] == 3
 
@@ -91,7 +91,7 @@ def test_a_diverged_rate_is_never_best_and_closes_the_grid():
 def test_rates_within_one_standard_error():
     frame = selection(4e-4, curvature=0.01)
     noise = {0: 0.02, 1: -0.02, 2: 0.0}
-    sign = frame["learning_rate"].map(dict(zip(RATES, [1, -1, 1, -1, 1], strict=True)))
+    sign = frame["rate"].map(dict(zip(RATES, [1, -1, 1, -1, 1], strict=True)))
     frame["value"] += frame["seed"].map(noise).astype(float) * sign
     table = rate_table(frame)
     # residuals +-0.02 about seed and rate: squares sum over 5 rates less the seeds' means
@@ -102,26 +102,26 @@ def test_rates_within_one_standard_error():
     reach = table["mean"].min() + np.sqrt(2) * expected
     assert table["near"].tolist() == (table["mean"] <= reach).tolist()
     assert table["near"].tolist() == [False, True, True, True, False]
-    assert table.loc[table["best"], "learning_rate"].tolist() == [4e-4]
+    assert table.loc[table["best"], "rate"].tolist() == [4e-4]
     row = tuned_rates(frame).iloc[0]
     assert (row["near_low"], row["near_high"]) == (2e-4, 8e-4)
 
 
 def test_a_rate_with_a_missing_seed_is_neither_best_nor_averaged():
     frame = selection(4e-4)
-    frame.loc[(frame["learning_rate"] == 4e-4) & (frame["seed"] == 1), "value"] = np.nan
-    table = rate_table(frame).set_index("learning_rate")
+    frame.loc[(frame["rate"] == 4e-4) & (frame["seed"] == 1), "value"] = np.nan
+    table = rate_table(frame).set_index("rate")
     assert np.isnan(table.loc[4e-4, "mean"])
     assert not table.loc[4e-4, "near"]
     assert table.loc[4e-4, "n_missing"] == 1
     row = tuned_rates(frame).iloc[0]
-    assert row["learning_rate"] in {2e-4, 8e-4}
+    assert row["rate"] in {2e-4, 8e-4}
     assert row["n_missing"] == 1
 
 
 def test_a_checkpoint_without_any_value_stays_missing():
     row = tuned_rates(selection(4e-4).assign(value=np.nan)).iloc[0]
-    assert np.isnan(row["learning_rate"])
+    assert np.isnan(row["rate"])
     assert row["at_edge"] is pd.NA
 
 
@@ -181,11 +181,11 @@ def test_regimes(low, high, expected):
 
 def test_other_metric_over_near_rates():
     frame = selection(4e-4, curvature=0.0)
-    frame["value"] = frame["learning_rate"].map(dict(zip(RATES, [3, 2.0, 2.0, 2.5, 3], strict=True)))
-    target = frame.assign(value=frame["learning_rate"] * 1e4)
+    frame["value"] = frame["rate"].map(dict(zip(RATES, [3, 2.0, 2.0, 2.5, 3], strict=True)))
+    target = frame.assign(value=frame["rate"] * 1e4)
     row = over_near_rates(frame, target).iloc[0]
-    assert (row["learning_rate"], row["value"], row["low"], row["high"], row["n_near"]) == (2e-4, 2, 2, 4, 2)
+    assert (row["rate"], row["value"], row["low"], row["high"], row["n_near"]) == (2e-4, 2, 2, 4, 2)
     assert row["n_missing"] == 0
-    target.loc[(target["learning_rate"] == 4e-4) & (target["seed"] == 0), "value"] = np.nan
+    target.loc[(target["rate"] == 4e-4) & (target["seed"] == 0), "value"] = np.nan
     row = over_near_rates(frame, target).iloc[0]
     assert (row["high"], row["n_missing"]) == (2, 1)

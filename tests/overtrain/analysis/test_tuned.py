@@ -15,11 +15,11 @@ def study(means, rng, penalty, gap=0.0, noise=0.05, **design):
     frames = []
     for place, rate in enumerate(RATES):
         frame = simulate_study([m + gap * place for m in means], rng, **{"documents": 1, "seed_sd": 0.5, **design})
-        frames.append(frame.assign(learning_rate=rate, penalty=penalty[place]))
+        frames.append(frame.assign(rate=rate, penalty=penalty[place]))
     frame = pd.concat(frames, ignore_index=True)
-    cells = frame.drop_duplicates(["budget", "run", "seed", "learning_rate"])
+    cells = frame.drop_duplicates(["budget", "run", "seed", "rate"])
     selection = cells.assign(value=cells["penalty"] + noise * rng.standard_normal(len(cells)))
-    return frame.drop(columns="penalty"), selection[["budget", "run", "seed", "learning_rate", "value"]]
+    return frame.drop(columns="penalty"), selection[["budget", "run", "seed", "rate", "value"]]
 
 
 def test_the_best_rate_of_every_checkpoint_is_kept():
@@ -27,14 +27,14 @@ def test_the_best_rate_of_every_checkpoint_is_kept():
     frame, selection = study([0, 1], rng, (1.0, 0.0, 2.0))
     selection.loc[selection["budget"] == 2 * 10**9, "value"] *= -1
     tuned = at_tuned_rates(frame, selection)
-    assert tuned.groupby("budget")["learning_rate"].unique().map(list).to_dict() == {10**9: [3e-4], 2 * 10**9: [1e-3]}
+    assert tuned.groupby("budget")["rate"].unique().map(list).to_dict() == {10**9: [3e-4], 2 * 10**9: [1e-3]}
     assert len(tuned) == 6
 
 
 def test_with_one_clear_rate_it_is_the_plain_verdict():
     rng = np.random.default_rng(1)
     frame, selection = study([6, 3, 0, 0, 3, 6], rng, (9.0, 0.0, 9.0), documents=40)
-    plain = verdict(frame[frame["learning_rate"] == 3e-4]).iloc[0]
+    plain = verdict(frame[frame["rate"] == 3e-4]).iloc[0]
     tuned = tuned_verdict(frame, selection).iloc[0]
     assert tuned["selection_noise"] == 0
     assert tuned["verdict"] == plain["verdict"] == "U"
@@ -65,8 +65,8 @@ def test_each_run_is_tuned_for_itself():
     other = selection["run"] == "run1"
     turned = selection.assign(value=selection["value"].where(~other, -selection["value"]))
     tuned = at_tuned_rates(frame, turned)
-    assert set(tuned.loc[tuned["run"] == "run0", "learning_rate"]) == {3e-4}
-    assert 3e-4 not in set(tuned.loc[tuned["run"] == "run1", "learning_rate"])
+    assert set(tuned.loc[tuned["run"] == "run0", "rate"]) == {3e-4}
+    assert 3e-4 not in set(tuned.loc[tuned["run"] == "run1", "rate"])
     row = tuned_verdict(frame, selection).iloc[0]
     assert row["verdict"] == "U"
     assert row["n_runs"] == 4
@@ -75,7 +75,7 @@ def test_each_run_is_tuned_for_itself():
 def test_a_rate_with_a_missing_cell_is_left_out_and_told():
     rng = np.random.default_rng(4)
     frame, selection = study([6, 3, 0, 0, 3, 6], rng, (9.0, 0.0, 9.0))
-    frame.loc[(frame["learning_rate"] == 1e-3) & (frame["budget"] == 10**9) & (frame["seed"] == 2), "y"] = np.nan
+    frame.loc[(frame["rate"] == 1e-3) & (frame["budget"] == 10**9) & (frame["seed"] == 2), "y"] = np.nan
     row = tuned_verdict(frame, selection).iloc[0]
     assert row["verdict"] == "U"
     assert row["missing"] == "learning rate 0.001 left out: missing cells"
