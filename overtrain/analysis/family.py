@@ -87,7 +87,8 @@ def adjusted_verdicts(
         largest rise; missing where nothing can be estimated), ``critical_family``, ``n_family`` (members with a standard
         error) and ``false_expected`` (false findings to expect among as many unadjusted verdicts).
     """
-    known = [place for place, tests in enumerate(members) if tests.known]
+    # A member without any noise (all documents alike) has no finite critical value, and nothing can be adjusted.
+    known = [place for place, tests in enumerate(members) if tests.known and np.isfinite(tests.critical[0])]
     margins = margins or [None] * len(members)
     factor, p_values = _adjust([members[place] for place in known], seed, simulations) if known else (1.0, np.empty(0))
     p_family = np.full(len(members), np.nan)

@@ -108,10 +108,13 @@ class CurveTests:
         """Upper quantiles of ``null``, shape (2 + budgets,); infinite where budgets whose scores are equal leave no error."""
         with np.errstate(invalid="ignore"):
             found = np.quantile(self.null, 1 - self.contrasts.calibrated(self.tested_level), axis=0)
-        return np.where(np.isnan(found), np.inf, found)
+        # Null studies without any variation say nothing of noise: then nothing is established.
+        return np.where(np.isnan(found) | (found <= 0), np.inf, found)
 
     def p_value(self, statistic: float) -> float:
         """Share of simulated curves whose largest rise is at least ``statistic`` (that of a fall is the same)."""
+        if not np.isfinite(self.critical[0]):
+            return 1.0
         share = float((1 + (self.null[:, 0] >= statistic).sum()) / (1 + len(self.null)))
         return min(share / self.contrasts.calibrated(1.0), 1.0)
 
@@ -171,6 +174,8 @@ class CurveTests:
         return self._tolerated(-1.0, np.ones(len(self.contrasts.estimates), bool), self.critical[0])
 
     def _tolerated(self, direction: float, rows: Flags, critical: float) -> float:
+        if not np.isfinite(critical):
+            return 0.0
         change = direction * self.contrasts.estimates[rows]
         room = np.where(change > 0, (change / critical) ** 2 - self.contrasts.errors[rows] ** 2, 0.0).max(initial=0.0)
         return float(np.sqrt(max(room, 0.0) / 2))

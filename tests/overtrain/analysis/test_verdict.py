@@ -123,3 +123,18 @@ def test_many_curves_at_once():
     table = verdict(both, by=["gamma"], quantity="perplexity")
     assert dict(zip(table["gamma"], table["verdict"], strict=True)) == {0.1: "monotone", 0.3: "U"}
     assert table["sentence"].str.contains("perplexity falls").all()
+
+
+@pytest.mark.parametrize("budgets", [2, 3])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_scores_without_any_noise_establish_nothing(budgets, seeds):
+    """Documents that all move alike, and seeds that do not differ: T is infinite, and says nothing."""
+    levels = [3.15, 3.32, 3.4][:budgets]
+    rows = [
+        (1000 * (place + 1), "run", seed, document, 1.0, level + document)
+        for place, level in enumerate(levels)
+        for seed in range(seeds)
+        for document in range(3)
+    ]
+    frame = pd.DataFrame(rows, columns=["budget", "run", "seed", "document", "weight", "y"]).astype({"seed": "Int64"})
+    assert verdict(frame)["verdict"].tolist() == ["inconclusive"]
