@@ -6,6 +6,8 @@ import pytest
 from commands import INCLUDE, assert_one_message, model_args, results, run
 from loopback_hub import LoopbackHub, read_folder
 
+pytestmark = pytest.mark.slow  # every test is a command that imports everything
+
 
 @pytest.fixture
 def hub(make_model):

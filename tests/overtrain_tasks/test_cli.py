@@ -63,6 +63,7 @@ def lm_eval_process(tmp_path, *arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_dummy_on_core8(tmp_path, real_rows):
     process = lm_eval_process(tmp_path, "--model", "dummy", "--tasks", "overtrain_core8", "--limit", "5")
     assert process.returncode == 0, process.stderr
