@@ -15,6 +15,7 @@ from overtrain.analysis.long import long_form
 from overtrain.report.assemble import assemble
 from overtrain.report.build import report
 from overtrain.report.page import render
+from overtrain.report.scores import SELECTED
 from overtrain.report.sections import all_sections
 from overtrain.report.sections.benchmarks import Benchmarks
 from overtrain.results.frame import load_documents, load_judged, load_runs, load_study
@@ -243,7 +244,7 @@ def test_cross_fitting_reports_each_half_at_the_rate_of_the_other(tmp_path, make
     made = assembled(folder(tmp_path / "s", make_study, make_run, select=CROSS_FIT, wins=even_odd))
     assert curve(made)["mean"].tolist() == pytest.approx([30.0 + 0.5] * 5, abs=0.5)
     rates = made.frame("optima")
-    assert set(rates["learning_rate"]) == {1e-3}
+    assert set(rates[SELECTED]) == {1e-3}
     assert rates["value"].tolist() == pytest.approx([51.0] * 5, abs=0.5)
     text = made.frame("curves").query("endpoint == 'text' and tuned and quantity == 'value'")
     assert not text["gap"].any()
